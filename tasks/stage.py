@@ -48,6 +48,8 @@ class Record:
     rung: int = 0
     facts: Mapping[str, Json] = field(default_factory=dict)
     """What later stages look up: ingest keeps label, class, group, split, labels, licence, kind here."""
+    recipe: str = ""
+    """First 16 hex of the digest of the params, versions and weights in the key; `explain` compares recipes."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,121 @@
+"""Items inside a tar: an item's files, sorted by name, then its record. The item is finished when the record is whole.
+
+Members are named `ID-KEY16.NAME`, so that any tar reads them and WebDataset groups them by item. Headers are plain
+ustar with nothing of time, place or owner: equal items are equal bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from tasks.collections.records import from_line, to_line
+from tasks.stage import FileEntry, Record
+
+BLOCK = tarfile.BLOCKSIZE
+END = bytes(2 * BLOCK)
+RECORD_NAME = "record.json"
+MAX_NAME = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One whole item in a tar: where it begins, how long it is, and its record's line."""
+
+    offset: int
+    size: int
+    line: bytes
+
+
+def encode_item(record: Record, files: Mapping[str, bytes]) -> tuple[bytes, bytes]:
+    """The tar bytes of one finished item, and its record's line. `record.files` must describe `files`."""
+    prefix = _prefix(record)
+    parts: list[bytes] = []
+    for name in sorted(files):
+        _append_member(parts, f"{prefix}.{name}", files[name])
+    line = to_line(record)
+    _append_member(parts, f"{prefix}.{RECORD_NAME}", line)
+    return b"".join(parts), line
+
+
+def file_entries(files: Mapping[str, bytes]) -> dict[str, FileEntry]:
+    """Digest and size of each file. Raises ValueError for a name that cannot be a member's."""
+    for name in files:
+        if not name or "/" in name or name.startswith(".") or name == RECORD_NAME or len(name) > MAX_NAME:
+            raise ValueError(f"{name!r} cannot name a file of an item")
+    return {name: FileEntry(hashlib.sha256(files[name]).hexdigest(), len(files[name])) for name in sorted(files)}
+
+
+def member_offset(record: Record, segment_offset: int, name: str) -> int:
+    """Where the bytes of one file begin, given where its item begins."""
+    offset = segment_offset
+    for other in sorted(record.files):
+        if other == name:
+            return offset + BLOCK
+        offset += BLOCK + _padded(record.files[other].size)
+    raise KeyError(name)
+
+
+def scan(descriptor: int, verify: bool) -> Iterator[Segment]:
+    """The whole items of a tar or of a spool, in order; stops at a torn tail.
+
+    verify: also hash every file against its record. An item whose bytes do not match is passed over.
+    """
+    end = os.fstat(descriptor).st_size
+    offset = start = 0
+    members: dict[str, tuple[int, int]] = {}
+    while offset + BLOCK <= end:
+        header = os.pread(descriptor, BLOCK, offset)
+        if header == END[:BLOCK]:
+            return
+        try:
+            info = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
+        except (tarfile.HeaderError, UnicodeDecodeError):
+            return
+        data_at, after = offset + BLOCK, offset + BLOCK + _padded(info.size)
+        if after > end:
+            return
+        if info.name.endswith("." + RECORD_NAME):
+            line = os.pread(descriptor, info.size, data_at)
+            if _is_whole(descriptor, line, info.name, members, verify):
+                yield Segment(start, after - start, line)
+            members, start = {}, after
+        else:
+            members[info.name] = (data_at, info.size)
+        offset = after
+
+
+def _is_whole(
+    descriptor: int, line: bytes, member: str, members: Mapping[str, tuple[int, int]], verify: bool
+) -> bool:
+    try:
+        record = from_line(line)
+    except ValueError:
+        return False
+    prefix = _prefix(record)
+    if member != f"{prefix}.{RECORD_NAME}" or to_line(record) != line:
+        return False
+    expected = {f"{prefix}.{name}": entry for name, entry in record.files.items()}
+    if {name: size for name, (_, size) in members.items()} != {name: entry.size for name, entry in expected.items()}:
+        return False
+    return not verify or all(
+        hashlib.sha256(os.pread(descriptor, size, at)).hexdigest() == expected[name].sha256
+        for name, (at, size) in members.items()
+    )
+
+
+def _append_member(parts: list[bytes], name: str, data: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    parts += (info.tobuf(tarfile.USTAR_FORMAT), data, bytes(_padded(len(data)) - len(data)))
+
+
+def _prefix(record: Record) -> str:
+    return f"{record.id}-{record.key[:16]}"
+
+
+def _padded(size: int) -> int:
+    return -(-size // BLOCK) * BLOCK

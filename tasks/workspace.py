@@ -1,0 +1,83 @@
+"""A workspace: a folder with params.yaml, versions.yaml, dvc.yaml, inbox/ and artifacts/. All paths come from here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+TEMPLATES = ("params.yaml", "versions.yaml", "dvc.yaml")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Paths of a workspace; `root` is absolute."""
+
+    root: Path
+
+    @staticmethod
+    def find(start: Path) -> Workspace:
+        """The workspace that `start` is, or lies in. Raises FileNotFoundError saying how to make one."""
+        start = start.resolve()
+        for folder in (start, *start.parents):
+            if (folder / "params.yaml").is_file() and (folder / "versions.yaml").is_file():
+                return Workspace(folder)
+        raise FileNotFoundError(f"no workspace at {start} or above it; make one with `lostwax init {start}`")
+
+    @property
+    def params_file(self) -> Path:
+        return self.root / "params.yaml"
+
+    @property
+    def versions_file(self) -> Path:
+        return self.root / "versions.yaml"
+
+    def artifacts(self, stage: str) -> Path:
+        """Versioned outputs of a stage."""
+        return self.root / "artifacts" / stage
+
+    def local(self, stage: str) -> Path:
+        """What a stage keeps on this machine only: lock, spools, indexes, ledger, work in progress."""
+        return self.root / ".lostwax" / stage
+
+    def items_file(self, stage: str) -> Path:
+        return self.artifacts(stage) / "items.jsonl"
+
+    def shards_dir(self, stage: str) -> Path:
+        return self.artifacts(stage) / "shards"
+
+    def failures_file(self, stage: str) -> Path:
+        return self.artifacts(stage) / "failures.json"
+
+    def metrics_file(self, stage: str) -> Path:
+        return self.artifacts(stage) / "metrics.json"
+
+
+def template(name: str) -> Path:
+    """The packaged params.yaml, versions.yaml or dvc.yaml: in the wheel, or at the root of a checkout."""
+    packaged = Path(__file__).parent / "defaults" / name
+    return packaged if packaged.is_file() else Path(__file__).parent.parent / name
+
+
+def create(folder: Path) -> list[str]:
+    """Make `folder` a workspace, or bring one up to date: existing params.yaml stays, versions and dvc.yaml follow the package.
+
+    Returns what was written, relative to the folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name in TEMPLATES:
+        target, content = folder / name, template(name).read_bytes()
+        if target.is_file() and (name == "params.yaml" or target.read_bytes() == content):
+            continue
+        target.write_bytes(content)
+        written.append(name)
+    if not (folder / "inbox").is_dir():
+        (folder / "inbox").mkdir()
+        written.append("inbox/")
+    ignore = folder / ".gitignore"
+    lines = ignore.read_text().splitlines() if ignore.is_file() else []
+    missing = [line for line in ("/.lostwax/", "/inbox/") if line not in lines]
+    if missing:
+        ignore.write_text("\n".join([*lines, *missing]) + "\n")
+        written.append(".gitignore")
+    return written
