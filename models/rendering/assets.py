@@ -1,0 +1,139 @@
+"""Meshes as pyrender draws them: base colours, and normals that keep hard edges hard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.errors import BadInput
+from models.geometry import Mesh, load_scene
+
+CREASE_COS = 0.75
+"""Corners whose face turns further (41 degrees) from the smooth vertex normal keep their face's normal."""
+
+CLAY = (0.62, 0.60, 0.57)
+"""Linear colour of what has neither texture nor colours."""
+
+
+def pyrender_mesh(source: bytes | Mesh) -> Any:
+    """A `pyrender.Mesh` of GLB bytes (every node, in place) or of a Mesh. Raises BadInput."""
+    import pyrender
+
+    primitives = [_of_mesh(source)] if isinstance(source, Mesh) else _of_glb(source)
+    return pyrender.Mesh(primitives)
+
+
+def _of_mesh(mesh: Mesh) -> Any:
+    colours = None if mesh.colours_N4 is None else mesh.colours_N4 / np.float32(255)
+    return _primitive(mesh.vertices_N3, mesh.faces_F3, None, colours, _material(None if colours is None else (1, 1, 1)))
+
+
+def _of_glb(data: bytes) -> list[Any]:
+    import trimesh
+
+    scene = load_scene(data, "glb")
+    primitives = []
+    for node in sorted(scene.graph.nodes_geometry):
+        transform, name = scene.graph[node]
+        geometry = scene.geometry[name]
+        if isinstance(geometry, trimesh.Trimesh) and len(geometry.faces):
+            vertices = trimesh.transform_points(geometry.vertices, transform)
+            primitives.append(_of_trimesh(geometry, vertices))
+    if not primitives:
+        raise BadInput("the GLB holds no triangles")
+    return primitives
+
+
+def _of_trimesh(geometry: Any, vertices_N3: npt.NDArray[Any]) -> Any:
+    faces, visual = np.asarray(geometry.faces), geometry.visual
+    if visual.kind == "vertex":
+        return _primitive(vertices_N3, faces, None, visual.vertex_colors / np.float32(255), _material((1, 1, 1)))
+    if visual.kind == "face":
+        corners = np.arange(3 * len(faces)).reshape(-1, 3)
+        colours = np.repeat(visual.face_colors, 3, axis=0) / np.float32(255)
+        return _primitive(vertices_N3[faces.reshape(-1)], corners, None, colours, _material((1, 1, 1)))
+    if visual.kind != "texture":
+        return _primitive(vertices_N3, faces, None, None, _material(None))
+    material = visual.material.to_pbr() if hasattr(visual.material, "to_pbr") else visual.material
+    factor = material.baseColorFactor
+    rgb = (1.0, 1.0, 1.0) if factor is None else tuple(np.asarray(factor)[:3] / 255)
+    image = material.baseColorTexture if visual.uv is not None else None
+    if image is None:
+        return _primitive(vertices_N3, faces, None, None, _material(rgb if factor is not None else None))
+    cutoff = (material.alphaCutoff or 0.5) if material.alphaMode == "MASK" else None
+    return _primitive(vertices_N3, faces, visual.uv, None, _material(rgb, _texture(image, cutoff)))
+
+
+def _texture(image: Any, cutoff: float | None) -> Any:
+    """RGBA (rows of other widths would break GL's alignment). Alpha only cuts holes, and only under MASK."""
+    import pyrender
+
+    pixels = np.array(image.convert("RGBA"))
+    pixels[..., 3] = 255 if cutoff is None else np.where(pixels[..., 3] >= cutoff * 255, 255, 0)
+    return pyrender.Texture(source=pixels, source_channels="RGBA")
+
+
+def _material(rgb: tuple[float, ...] | None, texture: Any = None) -> Any:
+    """Opaque (glass too: what teachers and students are shown is a solid) and seen from both sides."""
+    import pyrender
+
+    return pyrender.MetallicRoughnessMaterial(
+        alphaMode="OPAQUE", doubleSided=True, baseColorFactor=[*(rgb or CLAY), 1.0], baseColorTexture=texture
+    )
+
+
+def _primitive(
+    vertices_N3: npt.NDArray[Any],
+    faces_F3: npt.NDArray[Any],
+    uv_N2: npt.NDArray[Any] | None,
+    colours_N4: npt.NDArray[Any] | None,
+    material: Any,
+) -> Any:
+    import pyrender
+
+    corner_vertex, faces, normals = _shading_corners(np.asarray(vertices_N3, np.float64), faces_F3)
+    return pyrender.Primitive(
+        positions=vertices_N3[corner_vertex],
+        normals=normals.astype(np.float32),
+        texcoord_0=None if uv_N2 is None else uv_N2[corner_vertex],
+        color_0=None if colours_N4 is None else colours_N4[corner_vertex],
+        indices=faces,
+        material=material,
+    )
+
+
+def _shading_corners(
+    vertices_N3: npt.NDArray[np.float64], faces_F3: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """The vertex that each drawn vertex copies, faces over the drawn vertices, and their unit normals.
+
+    Normals are smooth over texture seams (vertices at one place count as one); faces at a crease get their own corners.
+    """
+    order = np.lexsort(vertices_N3.T)
+    steps = np.any(np.diff(vertices_N3[order], axis=0) != 0, axis=1)
+    place = np.empty(len(vertices_N3), np.int64)
+    place[order] = np.concatenate([[0], np.cumsum(steps)])
+
+    corners_F33 = vertices_N3[faces_F3]
+    cross_F3 = np.cross(corners_F33[:, 1] - corners_F33[:, 0], corners_F33[:, 2] - corners_F33[:, 0])
+    corner_place = place[faces_F3].reshape(-1)
+    summed = np.stack(
+        [np.bincount(corner_place, np.repeat(cross_F3[:, axis], 3), place.max() + 1) for axis in range(3)], axis=1
+    )
+    smooth_F33, flat_F3 = _unit(summed)[place][faces_F3], _unit(cross_F3)
+    sharp_F3 = np.einsum("fcd,fd->fc", smooth_F33, flat_F3) < CREASE_COS
+    split = sharp_F3.any(axis=1)
+
+    corner_normals = np.where(sharp_F3[split][..., None], flat_F3[split][:, None], smooth_F33[split])
+    num_vertices = len(vertices_N3)
+    faces = np.array(faces_F3, np.int64)
+    faces[split] = num_vertices + np.arange(3 * int(split.sum())).reshape(-1, 3)
+    corner_vertex = np.concatenate([np.arange(num_vertices), faces_F3[split].reshape(-1)])
+    return corner_vertex, faces, np.concatenate([_unit(summed)[place], corner_normals.reshape(-1, 3)])
+
+
+def _unit(vectors_N3: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    unit: npt.NDArray[np.float64] = vectors_N3 / np.maximum(np.linalg.norm(vectors_N3, axis=1, keepdims=True), 1e-30)
+    return unit
