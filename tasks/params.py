@@ -49,38 +49,45 @@ class RunParams(Block):
 
 
 class Params:
-    """A validated params.yaml: `run`, `stage(name)` and `plugin(family, name)` are frozen blocks."""
+    """A params.yaml: `run`, `stage(name)` and `plugin(family, name)` are frozen blocks, validated when first asked for."""
 
     def __init__(self, raw: Mapping[str, Any], extra_stages: Iterable[Stage] = ()) -> None:
-        """Raises ValueError naming the key at fault and what exists. `extra_stages` have blocks of their own."""
+        """extra_stages: stages beside the known ones, with blocks of their own. Raises ValueError for unknown blocks."""
         self.raw = dict(raw)
-        stages = {stage.name: stage for stage in (*map(load_stage, ORDER), *extra_stages)}
-        known = {"run", *stages, *PLUGIN_FAMILIES}
+        self._extra = {stage.name: stage for stage in extra_stages}
+        known = {"run", *ORDER, *self._extra, *PLUGIN_FAMILIES}
         if unknown := sorted(set(self.raw) - known):
             raise ValueError(f"params.yaml: unknown block {unknown[0]!r}; there are: {', '.join(sorted(known))}")
         self.run = _validate(RunParams, self.raw.get("run"), "run")
-        self._stages = {name: _validate(stage.Params, self.raw.get(name), name) for name, stage in stages.items()}
+        self._stages: dict[str, Block] = {}
         self._plugins: dict[tuple[str, str], Block] = {}
-        for family in PLUGIN_FAMILIES:
-            for name, block in _mapping(self.raw.get(family), family).items():
-                module = plugins.load(family, name)
-                self._plugins[family, name] = _validate(module.Params, block, f"{family}.{name}")
-        for stage in stages.values():
-            for family, name in stage.plugins(self).items():
-                self.plugin(family, name)
 
     def stage(self, name: str) -> Any:
-        """The block of a stage, an instance of its `Params`."""
+        """The block of a stage, an instance of its `Params`. Raises ValueError naming the key at fault and what exists."""
+        if name not in self._stages:
+            stage = self._extra.get(name) or load_stage(name)
+            self._stages[name] = _validate(stage.Params, self.raw.get(name), name)
         return self._stages[name]
 
     def plugin(self, family: str, name: str) -> Any:
         """The block of a plug-in, with its defaults where params.yaml is silent. Unknown names: ValueError."""
         if (family, name) not in self._plugins:
-            self._plugins[family, name] = plugins.load(family, name).Params()
+            block = _mapping(self.raw.get(family), family).get(name)
+            self._plugins[family, name] = _validate(plugins.load(family, name).Params, block, f"{family}.{name}")
         return self._plugins[family, name]
 
+    def validate(self) -> None:
+        """Ask for every block that exists, so that a mistake anywhere is told before anything runs."""
+        for stage in map(load_stage, ORDER):
+            self.stage(stage.name)
+            for family, name in stage.plugins(self).items():
+                self.plugin(family, name)
+        for family in PLUGIN_FAMILIES:
+            for name in _mapping(self.raw.get(family), family):
+                self.plugin(family, name)
 
-def load_params(path: Path, overrides: Iterable[str] = (), extra_stages: Iterable[Stage] = ()) -> Params:
+
+def load_params(path: Path, overrides: Iterable[str] = ()) -> Params:
     """Read and validate params.yaml; `overrides` are "a.b=value" with YAML values."""
     try:
         raw = yaml.safe_load(path.read_text())
@@ -89,7 +96,9 @@ def load_params(path: Path, overrides: Iterable[str] = (), extra_stages: Iterabl
     raw = _mapping(raw, path.name)
     for override in overrides:
         _set(raw, override)
-    return Params(raw, extra_stages)
+    params = Params(raw)
+    params.validate()
+    return params
 
 
 def _set(raw: dict[str, Any], override: str) -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from models.params import Block
+from tasks.collections.files import file_sha256
 
 Json = Any
 Reader = Callable[["Record", str], bytes]
@@ -129,6 +130,9 @@ class Context:
     upstreams: Mapping[str, Upstream]
     progress: Callable[[str], None]
     payload: Callable[[str], Json] = field(default=lambda _: None)
+    """What `wanted` attached to an item, in the worker's hands."""
+    digest: Callable[[Path], str] = file_sha256
+    """sha256 of a file; the planner's remembers by size, times and inode."""
 
 
 class Stage:
@@ -143,10 +147,16 @@ class Stage:
     publishes: ClassVar[tuple[str, ...]] = ()
     """Files of a product that are also laid in artifacts/STAGE/ under their names (report: index.html)."""
     max_workers: ClassVar[int | None] = None
+    uses_gpu: ClassVar[bool] = False
+    """Whether a worker is given a GPU of its own where there is one."""
 
     def plugins(self, params: Any) -> dict[str, str]:
         """Chosen plug-ins by family; their params and versions enter the key."""
         return {}
+
+    def key_params(self, params: Any) -> Json:
+        """The stage's params that can change a result; the default takes its whole block."""
+        return params.stage(self.name).model_dump(mode="json")
 
     def weights(self, params: Any, workspace: Path) -> Sequence[Path]:
         """Weight files used; their digests enter the key. A missing one is the worker's Unavailable."""

@@ -39,6 +39,10 @@ class Workspace:
         """What a stage keeps on this machine only: lock, spools, indexes, ledger, work in progress."""
         return self.root / ".lostwax" / stage
 
+    @property
+    def stat_cache_file(self) -> Path:
+        return self.root / ".lostwax" / "files.db"
+
     def items_file(self, stage: str) -> Path:
         return self.artifacts(stage) / "items.jsonl"
 

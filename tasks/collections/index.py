@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -25,20 +26,22 @@ class DamagedShard(Exception):
 
 def write_index(local: Path, shard: str, segments: Iterable[Segment]) -> None:
     local.mkdir(parents=True, exist_ok=True)
-    write_atomically(
-        local / f"{shard}.idx", b"".join(b"%d %s" % (segment.offset, segment.line) for segment in segments), sync=False
-    )
+    rows = b"".join(b"%d %s" % (segment.offset, segment.line) for segment in segments)
+    write_atomically(local / f"{shard}.idx", rows)
 
 
 class Held:
     """The finished items of one stage on this machine: id + key -> (shard, offset, record line)."""
 
-    def __init__(self, local: Path, shards: Path, digest: Callable[[Path], str]) -> None:
-        """digest: sha256 of a file through the stat cache, so that an unchanged shard is not read again."""
+    def __init__(self, local: Path, shards: Path, digest: Callable[[Path], str] | None) -> None:
+        """digest: sha256 of a file through the stat cache, so that an unchanged shard is not read again; None trusts
+        the shards (a worker's: the planner has checked them)."""
         self._local = local
         self._shards = shards
         self._digest = digest
         self._loaded: dict[str, int] = {}
+        self.set_aside: list[str] = []
+        """Names of damaged shards; their whole items wait in a spool to be recovered."""
         self._items: dict[str, tuple[str, int, bytes]] = {}
 
     def refresh(self) -> None:
@@ -49,11 +52,11 @@ class Held:
             for name in gone:
                 del self._loaded[name]
         for name in sorted(names - self._loaded.keys()):
-            try:
-                self._load(name)
-            except DamagedShard as error:
-                log.warning("%s", error)
+            if self._digest is not None and self._digest(self._shards / f"{name}.tar")[:16] != name:
+                log.warning("%s/%s.tar is damaged: its bytes are not those of its name", self._shards, name)
                 self._set_aside(name)
+            else:
+                self._load(name)
 
     def line(self, item_id: str, key: str) -> bytes | None:
         """The record's line, or None where the item is not held under this key."""
@@ -69,6 +72,14 @@ class Held:
         """Records of all held items, superseded ones included."""
         return (line for _, _, line in self._items.values())
 
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        """(id, key) of all held items, superseded ones included."""
+        return map(identity, self.lines())
+
+    def ids(self) -> set[str]:
+        """Ids of all held items, superseded ones included."""
+        return {item_id for item_id, _ in self.pairs()}
+
     def __len__(self) -> int:
         return len(self._items)
 
@@ -78,8 +89,6 @@ class Held:
 
     def _load(self, name: str) -> None:
         shard, index = self._shards / f"{name}.tar", self._local / f"{name}.idx"
-        if self._digest(shard)[:16] != name:
-            raise DamagedShard(f"{shard} is damaged: its bytes are not those of its name")
         if not index.is_file():
             descriptor = os.open(shard, os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -96,11 +105,13 @@ class Held:
         self._loaded[name] = count
 
     def _set_aside(self, name: str) -> None:
-        """Move a damaged shard out of the way as a spool: recovery keeps the items in it whose bytes match."""
+        """Copy a damaged shard to a spool and remove it: recovery keeps the items in it whose bytes match."""
         target = self._local / f"spool-damaged-{name}.tar"
-        (self._shards / f"{name}.tar").rename(target)
-        target.chmod(0o644)
+        shard = self._shards / f"{name}.tar"
+        shutil.copyfile(shard, target)  # never touch its bytes: DVC's cache may be the same inode
+        shard.unlink()
         (self._local / f"{name}.idx").unlink(missing_ok=True)
+        self.set_aside.append(name)
 
 
 class ItemReader:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tasks.collections.index import write_index
+from tasks.collections.records import identity
 from tasks.collections.tarball import END, Segment, encode_item, scan
 from tasks.stage import Record
 
@@ -78,8 +79,8 @@ class Spool:
         self._synced_at = time.monotonic()
 
 
-def recover(local: Path, shards: Path) -> int:
-    """Seal every spool whose worker is gone, together in one shard; returns the number of items saved.
+def recover(local: Path, shards: Path) -> list[tuple[str, str]]:
+    """Seal every spool whose worker is gone, together in one shard; returns (id, key) of the items saved.
 
     Spools that a living worker still holds are left alone.
     """
@@ -93,7 +94,7 @@ def recover(local: Path, shards: Path) -> int:
             continue
         leftovers.append((path, descriptor))
     if not leftovers:
-        return 0
+        return []
     (path, descriptor), *others = leftovers
     segments = list(scan(descriptor, verify=True))
     if any(segment.offset + segment.size != after.offset for segment, after in zip(segments, segments[1:], strict=False)):
@@ -111,7 +112,7 @@ def recover(local: Path, shards: Path) -> int:
     for other_path, other in others:
         os.close(other)
         other_path.unlink()
-    return len(segments)
+    return [identity(segment.line) for segment in segments]
 
 
 def _compacted(path: Path, descriptor: int, segments: list[Segment]) -> list[Segment]:

@@ -1,0 +1,140 @@
+"""The item engine against a bare loop: 4 KB in, 16 KB out, 0.1 ms of work an item.
+
+    python -m benchmarks.engine --items 10000 [--kills 40] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.tiny import compute, item_id
+from tasks.collections.ledger import Ledger
+from tasks.worker import open_upstream
+from tasks.workspace import Workspace, create
+
+
+def bare_loop(inbox: Path, out: Path) -> float:
+    """Seconds of the simplest thing that works: read, compute, write one file an item."""
+    out.mkdir()
+    started = time.perf_counter()
+    for path in sorted(inbox.glob("*.bin")):
+        (out / path.name).write_bytes(compute(path.read_bytes()))
+    return time.perf_counter() - started
+
+
+def stage_command(workspace: Path) -> list[str]:
+    """A fresh process that runs the stage as `python -P -m tasks` does."""
+    return [sys.executable, "-P", "-m", "benchmarks.tiny", str(workspace)]
+
+
+def run_command(workspace: Path) -> dict[str, Any]:
+    """Run the stage in a process of its own; its outcome, with `wall_s` and the planner's `peak_mb`."""
+    started = time.perf_counter()
+    done = subprocess.run(stage_command(workspace), check=True, capture_output=True, text=True, env=environment())
+    outcome: dict[str, Any] = json.loads(done.stdout)
+    return outcome | {"wall_s": time.perf_counter() - started}
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+
+
+def fill(inbox: Path, num_items: int) -> None:
+    rng = random.Random(0)
+    for index in range(num_items):
+        (inbox / f"item{index:06d}.bin").write_bytes(rng.randbytes(4096))
+
+
+def kill_until_done(workspace: Path, num_kills: int, seconds: float) -> int:
+    """Start the stage and SIGKILL its process group at a random moment, num_kills times; how many kills hit."""
+    rng, hits = random.Random(1), 0
+    for _ in range(num_kills):
+        process = subprocess.Popen(
+            stage_command(workspace), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        try:
+            process.wait(rng.uniform(0.2, max(0.5, 2 * seconds / num_kills)))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            hits += 1
+        process.wait()
+    return hits
+
+
+def wrong_items(workspace: Workspace, num_items: int) -> int:
+    """Items whose bytes are not what the computation gives, absent ones included."""
+    upstream, wrong = open_upstream(workspace, "tiny"), num_items
+    for path in (workspace.root / "inbox").glob("*.bin"):
+        if item_id(path) in upstream.records:
+            wrong -= upstream.read(item_id(path), "out.bin") == compute(path.read_bytes())
+    return wrong
+
+
+def measure(num_items: int, num_kills: int, folder: Path) -> dict[str, Any]:
+    workspace = Workspace(folder / "workspace")
+    create(workspace.root)
+    inbox = workspace.root / "inbox"
+    fill(inbox, num_items)
+    bare_s = bare_loop(inbox, folder / "bare")
+    first = run_command(workspace.root)
+    no_op = run_command(workspace.root)
+    changed = sorted(inbox.glob("*.bin"))[:: max(1, num_items // max(1, num_items // 100))]
+    for path in changed:
+        path.write_bytes(path.read_bytes()[::-1])
+    partial = run_command(workspace.root)
+    figures = {
+        "items": num_items,
+        "bare_loop_s": bare_s,
+        "first_s": first["wall_s"],
+        "first_computed": first["computed"],
+        "overhead_ms_an_item": (first["wall_s"] - bare_s) / num_items * 1000,
+        "planner_peak_mb": first["peak_mb"],
+        "no_op_s": no_op["wall_s"],
+        "no_op_computed": no_op["computed"],
+        "changed": len(changed),
+        "changed_computed": partial["computed"],
+        "changed_s": partial["wall_s"],
+    }
+    if num_kills:
+        shutil.rmtree(workspace.root / "artifacts")
+        shutil.rmtree(workspace.root / ".lostwax")
+        hits = kill_until_done(workspace.root, num_kills, first["wall_s"])
+        run_command(workspace.root)
+        with Ledger(workspace.local("tiny")) as ledger:
+            twice = sum(count > 1 for count in ledger.times_done().values())
+        figures |= {"kills": num_kills, "kills_hit": hits, "computed_twice": twice}
+        figures |= {"wrong_after_kills": wrong_items(workspace, num_items)}
+    figures["files"] = sum(
+        path.is_file() for name in ("artifacts", ".lostwax") for path in (workspace.root / name).rglob("*")
+    )
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--items", type=int, default=10_000)
+    parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--json", action="store_true")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="lostwax-engine-") as folder:
+        figures = measure(chosen.items, chosen.kills, Path(folder))
+    if chosen.json:
+        print(json.dumps(figures, indent=1))
+    else:
+        for name, value in figures.items():
+            print(f"{name:<22}{value:.4g}" if isinstance(value, float) else f"{name:<22}{value}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""What happened: attempts with their class, seconds and memory. Local; only history is lost with it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+SCHEMA = """
+create table if not exists attempts (
+    id text not null, key text not null, outcome text not null, message text not null default '', detail text not null default '',
+    seconds real, peak_mb real, worker text, exit_code integer, at text not null default (strftime('%Y-%m-%dT%H:%M:%SZ')),
+    forgiven integer not null default 0);
+create index if not exists attempts_by_item on attempts (id, key);
+create table if not exists recipes (recipe text primary key, content text not null) without rowid;
+create table if not exists runs (
+    at text not null default (strftime('%Y-%m-%dT%H:%M:%SZ')), seconds real, computed integer, exit_code integer, message text);
+"""
+DONE = "done"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try at an item. outcome: "done" or a class of failure (bad_input, killed, ...)."""
+
+    id: str
+    key: str
+    outcome: str
+    message: str = ""
+    detail: str = ""
+    seconds: float | None = None
+    peak_mb: float | None = None
+    worker: str = ""
+    exit_code: int | None = None
+
+
+class Ledger:
+    """The ledger of one stage. One writer (the holder of the stage), any number of readers."""
+
+    def __init__(self, local: Path) -> None:
+        local.mkdir(parents=True, exist_ok=True)
+        self._database = sqlite3.connect(local / "ledger.db", timeout=30, isolation_level=None)
+        self._database.execute("pragma journal_mode=wal")
+        self._database.execute("pragma synchronous=normal")
+        self._database.executescript(SCHEMA)
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._database.close()
+
+    def add(self, attempts: Sequence[Attempt]) -> None:
+        """Write attempts down, in one transaction."""
+        if not attempts:
+            return
+        rows = [
+            (a.id, a.key, a.outcome, a.message, a.detail, a.seconds, a.peak_mb, a.worker, a.exit_code) for a in attempts
+        ]
+        self._database.execute("begin")
+        self._database.executemany(
+            "insert into attempts (id, key, outcome, message, detail, seconds, peak_mb, worker, exit_code)"
+            " values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            rows,
+        )
+        self._database.execute("commit")
+
+    def failures(self) -> dict[tuple[str, str], list[Attempt]]:
+        """Unforgiven failed attempts by (id, key), oldest first."""
+        found: dict[tuple[str, str], list[Attempt]] = {}
+        for row in self._database.execute(
+            "select id, key, outcome, message, detail, seconds, peak_mb, worker, exit_code from attempts"
+            " where outcome != ? and not forgiven order by rowid",
+            (DONE,),
+        ):
+            found.setdefault((row[0], row[1]), []).append(Attempt(*row))
+        return found
+
+    def history(self, item_id: str) -> list[dict[str, object]]:
+        """Every attempt at an item, oldest first, for people."""
+        cursor = self._database.execute("select * from attempts where id = ? order by rowid", (item_id,))
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor]
+
+    def forgive(self, outcome: str | None = None) -> int:
+        """Re-open failed items (of one class); returns how many attempts were forgiven."""
+        cursor = self._database.execute(
+            "update attempts set forgiven = 1 where outcome != ? and not forgiven and (? is null or outcome = ?)",
+            (DONE, outcome, outcome),
+        )
+        return cursor.rowcount
+
+    def is_done(self, item_id: str, key: str) -> bool:
+        row = self._database.execute(
+            "select 1 from attempts where id = ? and key = ? and outcome = ? limit 1", (item_id, key, DONE)
+        ).fetchone()
+        return row is not None
+
+    def times_done(self) -> dict[tuple[str, str], int]:
+        """How often each (id, key) was finished. Anything above 1 is a broken promise."""
+        rows = self._database.execute(
+            "select id, key, count(*) from attempts where outcome = ? group by id, key", (DONE,)
+        )
+        return {(item_id, key): count for item_id, key, count in rows}
+
+    def seconds_per_item(self) -> float | None:
+        """Median seconds of the last 1,000 finished items; None before the first."""
+        rows = self._database.execute(
+            "select seconds from attempts where outcome = ? and seconds is not null order by rowid desc limit 1000",
+            (DONE,),
+        ).fetchall()
+        return float(sorted(row[0] for row in rows)[len(rows) // 2]) if rows else None
+
+    def add_recipe(self, recipe: str, content: object) -> None:
+        self._database.execute(
+            "insert or ignore into recipes values (?, ?)", (recipe, json.dumps(content, sort_keys=True))
+        )
+
+    def recipe(self, recipe: str) -> dict[str, object] | None:
+        """What a recipe stands for (params, versions, weights), or None where this machine never saw it."""
+        row = self._database.execute("select content from recipes where recipe = ?", (recipe,)).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def add_run(self, seconds: float, computed: int, exit_code: int, message: str) -> None:
+        self._database.execute(
+            "insert into runs (seconds, computed, exit_code, message) values (?, ?, ?, ?)",
+            (seconds, computed, exit_code, message),
+        )
+
+    def last_run(self) -> dict[str, object] | None:
+        cursor = self._database.execute("select * from runs order by rowid desc limit 1")
+        names = [column[0] for column in cursor.description]
+        row = cursor.fetchone()
+        return dict(zip(names, row, strict=True)) if row else None

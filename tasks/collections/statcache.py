@@ -1,0 +1,59 @@
+"""Digests of files by size, times and inode, one cache a workspace: no file is read twice while it does not change."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from tasks.collections.files import file_sha256
+
+SCHEMA = """create table if not exists files (
+    path text primary key, size integer, mtime_ns integer, ctime_ns integer, inode integer, sha256 text not null) without rowid"""
+Entry = tuple[int, int, int, int, str]
+
+
+class StatCache:
+    """`digest(path)` is the file's sha256; `save()` keeps what was learnt. Several runs may use it at once."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._database = sqlite3.connect(path, timeout=30, isolation_level=None)
+        self._database.execute("pragma journal_mode=wal")
+        self._database.execute("pragma synchronous=normal")
+        self._database.execute(SCHEMA)
+        rows = self._database.execute("select path, size, mtime_ns, ctime_ns, inode, sha256 from files")
+        self._known: dict[str, Entry] = {row[0]: row[1:] for row in rows}
+        self._learnt: dict[str, Entry] = {}
+
+    def digest(self, path: Path) -> str:
+        """sha256 (64 hex) of the file's bytes. Raises OSError."""
+        name, signature = str(path), _signature(path)
+        known = self._known.get(name)
+        if known and known[:4] == signature:
+            return known[4]
+        sha256 = file_sha256(path)
+        self._known[name] = self._learnt[name] = (*signature, sha256)
+        return sha256
+
+    def forget(self) -> None:
+        """Trust nothing: the next digest of every file reads it."""
+        self._known.clear()
+
+    def save(self) -> None:
+        if self._learnt:
+            self._database.execute("begin immediate")
+            self._database.executemany(
+                "insert or replace into files values (?, ?, ?, ?, ?, ?)",
+                ((name, *entry) for name, entry in self._learnt.items()),
+            )
+            self._database.execute("commit")
+            self._learnt.clear()
+
+    def close(self) -> None:
+        self.save()
+        self._database.close()
+
+
+def _signature(path: Path) -> tuple[int, int, int, int]:
+    stat = path.stat()
+    return (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)

@@ -1,0 +1,241 @@
+"""The work of one stage: hand pending items to workers, charge failures, stop in time. Publishing comes after."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from tasks.collections.index import Held
+from tasks.collections.ledger import DONE, Attempt, Ledger
+from tasks.collections.spool import recover
+from tasks.outcome import Progress, Stopped
+from tasks.params import Params
+from tasks.planning import StagePlan, is_exhausted
+from tasks.stage import Stage
+from tasks.stages import reference
+from tasks.supervisor import Death, Event, Pool, Result, Task
+from tasks.worker import PROTOCOL
+from tasks.workspace import Workspace
+
+STOP_GRACE_S = 15.0
+SAVE_EVERY_S = 0.5
+
+
+class BrokenEnvironment(Exception):
+    """The machine is at fault (disk, permissions, workers that cannot start). No item is charged."""
+
+
+class Dispatch:
+    """Computes the pending items of a plan. Afterwards every one of them is held, exhausted or blocked."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        workspace: Workspace,
+        params: Params,
+        plan: StagePlan,
+        held: Held,
+        ledger: Ledger,
+        failures: Mapping[tuple[str, str], list[Attempt]],
+        encode: Callable[[Task], Mapping[str, Any]],
+        report: Callable[[Progress], None],
+    ) -> None:
+        self.computed = 0
+        self.exhausted: dict[str, list[Attempt]] = {}
+        self.blocked: dict[str, str] = {}
+        self._stage, self._workspace, self._params = stage, workspace, params
+        self._plan, self._held, self._ledger = plan, held, ledger
+        self._failures = {pair: list(attempts) for pair, attempts in failures.items()}
+        self._report = report
+        self._tasks = {task.id: task for task in plan.pending}
+        # Items that were in hand when a run died come last, so that one which kills the machine delays nobody.
+        self._queue = deque(sorted(plan.pending, key=lambda task: len(self._failures.get((task.id, task.key), ()))))
+        self._rows: list[Attempt] = []
+        self._saved_at = self._started = time.monotonic()
+        self._text = ""
+        self._unavailable: str | None = None
+        self._environment: str | None = None
+        self._signal: str | None = None
+        self._pool = self._make_pool(encode)
+
+    def run(self, deadline: float | None) -> None:
+        """Raises Stopped (deadline, SIGTERM, SIGINT) and BrokenEnvironment; either way all that is finished is sealed."""
+        with self._catching_signals():
+            try:
+                self._drive(deadline)
+                for event in self._pool.stop(STOP_GRACE_S):
+                    self._take(event)
+            finally:
+                self._pool.kill()
+                for event in self._pool.stop(0):
+                    self._take(event)
+                self._save()
+                self._recover()
+        if self._environment:
+            raise BrokenEnvironment(self._environment)
+        if self._unavailable:
+            done = self.exhausted.keys() | self.blocked.keys()
+            for task in self._tasks.values():
+                if task.id not in done and self._held.line(task.id, task.key) is None:
+                    self.blocked[task.id] = self._unavailable
+        elif self._queue or self._signal:
+            raise Stopped(self._signal or "the budget is used up")
+
+    def _make_pool(self, encode: Callable[[Task], Mapping[str, Any]]) -> Pool:
+        run, stage = self._params.run, self._stage
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        num_workers = 1 if stage.product else min(run.workers or cores, stage.max_workers or cores, len(self._queue) or 1)
+        num_threads = max(1, cores // num_workers)
+        hello = {
+            "protocol": PROTOCOL,
+            "stage": reference(stage),
+            "workspace": str(self._workspace.root),
+            "params": self._params.raw,
+            "recipe": self._plan.recipe.name,
+            "device": run.device if stage.uses_gpu else "cpu",
+            "num_threads": num_threads,
+            "log_level": run.log_level,
+        }
+        limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(num_threads))
+        return Pool(
+            hello,
+            self._workspace.local(stage.name),
+            encode,
+            num_workers=num_workers,
+            chunk=run.chunk or max(1, min(256, len(self._queue) // (num_workers * 4))),
+            item_time_limit_s=None if stage.product else run.item_time_limit_s,
+            environment=limits,
+        )
+
+    def _drive(self, deadline: float | None) -> None:
+        while self._queue or self._pool.num_outstanding:
+            if self._signal or self._environment or self._unavailable:
+                return
+            if deadline is not None and time.monotonic() > deadline:
+                return
+            self._pool.feed(self._queue)
+            for event in self._pool.wait(SAVE_EVERY_S):
+                self._take(event)
+            if time.monotonic() - self._saved_at > SAVE_EVERY_S:
+                self._save()
+                self._report(self._progress())
+        self._report(self._progress())
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, Result):
+            self._take_result(event)
+        elif isinstance(event, Death):
+            self._take_death(event)
+        elif event.kind == "progress":
+            self._text = event.text
+        elif event.kind == "unavailable":
+            self._unavailable = event.text
+        else:
+            self._environment = event.text
+
+    def _take_result(self, result: Result) -> None:
+        if result.outcome == "blocked":
+            self.blocked[result.id] = result.message
+            return
+        attempt = Attempt(
+            result.id, result.key, result.outcome, result.message, result.detail, result.seconds, result.peak_mb, result.worker
+        )
+        if result.outcome == DONE:
+            self.computed += 1
+            self._rows.append(attempt)
+        else:
+            self._charge(attempt)
+
+    def _take_death(self, death: Death) -> None:
+        """Charge the item in hand; what the worker finished without saying so is found in its spool; the rest goes back."""
+        self._save()
+        self._recover()
+        for task in death.unfinished:
+            if self._held.line(task.id, task.key) is not None:
+                continue
+            if (task.id, task.key) == death.in_hand:
+                outcome = "timeout" if death.timed_out else "killed"
+                message = (
+                    f"took longer than run.item_time_limit_s = {self._params.run.item_time_limit_s:g} s"
+                    if death.timed_out
+                    else _cause_of_death(death.exit_code)
+                )
+                self._charge(
+                    Attempt(task.id, task.key, outcome, message, death.log, worker=death.worker, exit_code=death.exit_code)
+                )
+            else:
+                self._queue.appendleft(task)
+
+    def _charge(self, attempt: Attempt) -> None:
+        self._rows.append(attempt)
+        attempts = self._failures.setdefault((attempt.id, attempt.key), [])
+        attempts.append(attempt)
+        if is_exhausted(attempts, self._params.run.attempts):
+            self.exhausted[attempt.id] = attempts
+        else:
+            task = self._tasks[attempt.id]
+            self._queue.append(Task(task.id, task.key, task.label, task.payload, alone=True))
+
+    def _recover(self) -> None:
+        local, shards = self._workspace.local(self._stage.name), self._workspace.shards_dir(self._stage.name)
+        self.computed += record_recovered(self._ledger, recover(local, shards))
+        self._held.refresh()
+
+    def _save(self) -> None:
+        self._ledger.add(self._rows)
+        self._rows = []
+        self._saved_at = time.monotonic()
+
+    def _progress(self) -> Progress:
+        failed = len(self.exhausted) + len(self.blocked)
+        elapsed = time.monotonic() - self._started
+        rate = self.computed / elapsed if elapsed > 0 else 0.0
+        left = len(self._tasks) - self.computed - failed
+        return Progress(
+            self._stage.name,
+            len(self._plan.held) + self.computed,
+            failed,
+            self._plan.total,
+            rate,
+            left / rate if rate > 0 else None,
+            self._text,
+        )
+
+    @contextmanager
+    def _catching_signals(self) -> Iterator[None]:
+        """SIGTERM and Ctrl-C stop the stage in order; only the main thread may install handlers (Prefect has its own)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(number: int, _: FrameType | None) -> None:
+            self._signal = f"stopped by {signal.Signals(number).name}"
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def record_recovered(ledger: Ledger, saved: list[tuple[str, str]]) -> int:
+    """Write down items that were finished but never reported; returns how many."""
+    new = [pair for pair in saved if not ledger.is_done(*pair)]
+    ledger.add([Attempt(item_id, key, DONE, "recovered") for item_id, key in new])
+    return len(new)
+
+
+def _cause_of_death(exit_code: int) -> str:
+    if exit_code == -signal.SIGKILL:
+        return "its worker was killed by signal 9 (by hand, or by the kernel for want of memory)"
+    if exit_code < 0:
+        return f"its worker died of {signal.Signals(-exit_code).name}"
+    return f"its worker ended with exit code {exit_code}"

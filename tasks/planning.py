@@ -1,0 +1,122 @@
+"""What a stage wants, what it holds, and so what is left to do. One oracle: the key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tasks.collections.index import Held
+from tasks.collections.ledger import Attempt
+from tasks.collections.records import canonical
+from tasks.params import Attempts, Params
+from tasks.stage import Context, Stage
+from tasks.supervisor import Task
+from tasks.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything in a stage's keys that is the same for all its items."""
+
+    name: str
+    """First 16 hex of the digest of `content`."""
+    content: dict[str, Any]
+
+    def key(self, inputs: tuple[tuple[str, str], ...]) -> str:
+        """sha256 (64 hex) over the recipe and (name, sha256) of every file that is read of the item."""
+        digest = hashlib.sha256(self.name.encode())
+        for name, sha256 in inputs:
+            digest.update(f"\n{name}\0{sha256}".encode())
+        return digest.hexdigest()
+
+
+@dataclass
+class StagePlan:
+    """Where every wanted item of a stage stands before a run."""
+
+    recipe: Recipe
+    total: int = 0
+    held: dict[str, bytes] = field(default_factory=dict)
+    """Record lines of the fresh items, by id."""
+    pending: list[Task] = field(default_factory=list)
+    stale: set[str] = field(default_factory=set)
+    """Ids of pending items that are held under another key; the others are missing."""
+    exhausted: dict[str, list[Attempt]] = field(default_factory=dict)
+    """Failed attempts of the items that are not tried again."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    """Labels of the items that are not held."""
+
+
+def make_recipe(stage: Stage, params: Params, versions: Mapping[str, int], workspace: Workspace, digest: Any) -> Recipe:
+    """The stage's params and plug-ins with their versions, and the digests of the weights they use."""
+    plugins = stage.plugins(params)
+    names = [stage.name, *(f"{family}.{name}" for family, name in sorted(plugins.items()))]
+    content = {
+        "stage": stage.name,
+        "params": stage.key_params(params),
+        "plugins": {
+            f"{family}.{name}": params.plugin(family, name).model_dump(mode="json") for family, name in plugins.items()
+        },
+        "versions": {name: versions.get(name, 1) for name in names},
+        "weights": {path.name: _weight_digest(path, digest) for path in stage.weights(params, workspace.root)},
+    }
+    return Recipe(hashlib.sha256(canonical(content)).hexdigest()[:16], content)
+
+
+def plan_stage(
+    stage: Stage,
+    context: Context,
+    recipe: Recipe,
+    held: Held,
+    failures: Mapping[tuple[str, str], list[Attempt]],
+    budgets: Attempts,
+) -> StagePlan:
+    """Sort the wanted items into held, pending, exhausted and skipped. Raises ValueError when an id is wanted twice."""
+    plan = StagePlan(recipe)
+    known = held.ids()
+    for wanted in stage.wanted(context):
+        plan.total += 1
+        if wanted.skip is not None:
+            plan.skipped[wanted.id] = wanted.skip
+            continue
+        key = recipe.key(wanted.inputs)
+        if line := held.line(wanted.id, key):
+            plan.held[wanted.id] = line
+            continue
+        plan.labels[wanted.id] = wanted.label
+        attempts = failures.get((wanted.id, key), [])
+        if is_exhausted(attempts, budgets):
+            plan.exhausted[wanted.id] = attempts
+            continue
+        plan.pending.append(Task(wanted.id, key, wanted.label, wanted.payload, alone=bool(attempts)))
+        if wanted.id in known:
+            plan.stale.add(wanted.id)
+    return plan
+
+
+def is_exhausted(attempts: list[Attempt], budgets: Attempts) -> bool:
+    """Whether the failed attempts at an item use up the budget of some class."""
+    counts = Counter(attempt.outcome for attempt in attempts)
+    return any(count >= getattr(budgets, outcome, budgets.error) for outcome, count in counts.items())
+
+
+def published_failures(path: Path) -> dict[tuple[str, str], list[Attempt]]:
+    """Exhausted items of failures.json as attempts: what is known of them where the ledger did not travel along."""
+    if not path.is_file():
+        return {}
+    found: dict[tuple[str, str], list[Attempt]] = {}
+    for entry in json.loads(path.read_text()):
+        if entry["state"] == "exhausted":
+            attempt = Attempt(entry["id"], entry["key"], entry["class"], entry["message"])
+            found[entry["id"], entry["key"]] = [attempt] * entry["attempts"]
+    return found
+
+
+def _weight_digest(path: Path, digest: Any) -> str:
+    return digest(path) if path.is_file() else "missing"

@@ -1,0 +1,330 @@
+"""Run one stage: lock, recover, plan, work, seal, publish. The same function under Prefect and under DVC."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from tasks.collections.files import write_if_changed
+from tasks.collections.holder import holding
+from tasks.collections.index import Held, ItemReader
+from tasks.collections.inflight import take_leftovers
+from tasks.collections.ledger import Attempt, Ledger
+from tasks.collections.records import RecordLines, canonical, from_line, read_items
+from tasks.collections.spool import recover
+from tasks.collections.statcache import StatCache
+from tasks.dispatch import BrokenEnvironment, Dispatch, record_recovered
+from tasks.outcome import FAILED, OK, STOPPED, TOO_MANY_FAILED, Outcome, Progress, StageFailed, Stopped
+from tasks.params import Params
+from tasks.planning import StagePlan, make_recipe, plan_stage, published_failures
+from tasks.stage import Context, Record, Stage, Upstream
+from tasks.supervisor import Task
+from tasks.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+
+def run_stage(
+    stage: Stage,
+    workspace: Workspace,
+    params: Params,
+    versions: Mapping[str, int],
+    *,
+    strict: bool = False,
+    deadline: float | None = None,
+    report: Callable[[Progress], None] = lambda _: None,
+) -> Outcome:
+    """Bring the stage's collection up to date; returns when done + exhausted + skipped + blocked = total.
+
+    strict: any exhausted item makes exit code 3. deadline: time.monotonic() after which nothing more is handed out.
+    Raises HeldByAnother, StageFailed (nothing can be done until the message is heeded).
+    """
+    try:
+        with holding(workspace.local(stage.name), stage.name) as left_behind, Ledger(workspace.local(stage.name)) as ledger:
+            if left_behind:
+                log.info("%s: %s", stage.name, left_behind)
+            stats = StatCache(workspace.stat_cache_file)
+            try:
+                return StageRun(stage, workspace, params, versions, ledger, stats).run(strict, deadline, report)
+            finally:
+                stats.close()
+    except OSError as error:
+        raise StageFailed(f"{stage.name}: {explain(error, workspace)}") from error
+
+
+class StageRun:
+    """One run of a stage whose collection is held."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        workspace: Workspace,
+        params: Params,
+        versions: Mapping[str, int],
+        ledger: Ledger,
+        stats: StatCache,
+    ) -> None:
+        self._stage, self._workspace, self._params, self._versions = stage, workspace, params, versions
+        self._ledger, self._stats = ledger, stats
+        self._local, self._shards = workspace.local(stage.name), workspace.shards_dir(stage.name)
+        self._held = Held(self._local, self._shards, stats.digest)
+        self._upstreams = {name: UpstreamLines(workspace, name, stats) for name in stage.upstreams}
+        self._started = time.monotonic()
+
+    def run(self, strict: bool, deadline: float | None, report: Callable[[Progress], None]) -> Outcome:
+        self._shards.mkdir(parents=True, exist_ok=True)
+        recovered = self._recover()
+        for upstream in self._upstreams.values():
+            upstream.load(self._stage.name)
+        context = planning_context(self._stage, self._workspace, self._params, self._stats, self._upstreams)
+        failures = published_failures(self._workspace.failures_file(self._stage.name)) | self._ledger.failures()
+        plan = self._plan(context, failures)
+        self._stats.save()
+        dispatch = Dispatch(
+            self._stage, self._workspace, self._params, plan, self._held, self._ledger, failures, self._encode, report
+        )
+        try:
+            if plan.pending:
+                dispatch.run(deadline)
+        except Stopped as stopped:
+            outcome = self._outcome(plan, dispatch, recovered, STOPPED, f"{stopped}; the same command resumes")
+        except BrokenEnvironment as broken:
+            raise StageFailed(f"{self._stage.name}: {broken}; what is finished is safe") from broken
+        else:
+            self._publish(plan, dispatch, context)
+            code, message = self._verdict(plan, dispatch, strict)
+            outcome = self._outcome(plan, dispatch, recovered, code, message)
+        self._ledger.add_run(outcome.seconds, outcome.computed, outcome.exit_code, outcome.message)
+        return outcome
+
+    def _recover(self) -> int:
+        """Seal what dead workers left behind, and charge what they had in hand."""
+        saved = recover(self._local, self._shards)
+        self._held.refresh()
+        if self._held.set_aside:
+            saved += recover(self._local, self._shards)
+            self._held.refresh()
+        recovered = record_recovered(self._ledger, saved)
+        leftovers = [pair for pair in take_leftovers(self._local) if self._held.line(*pair) is None]
+        message = "the run died while this item was in hand"
+        self._ledger.add([Attempt(item_id, key, "interrupted", message) for item_id, key in leftovers])
+        return recovered
+
+    def _plan(self, context: Context, failures: Mapping[tuple[str, str], list[Attempt]]) -> StagePlan:
+        recipe = make_recipe(self._stage, self._params, self._versions, self._workspace, self._stats.digest)
+        self._ledger.add_recipe(recipe.name, recipe.content)
+        try:
+            plan = plan_stage(self._stage, context, recipe, self._held, failures, self._params.run.attempts)
+        except ValueError as error:
+            raise StageFailed(f"{self._stage.name}: {error}") from error
+        if plan.total == 0:
+            first = f"{self._stage.upstreams[0]} has no items" if self._stage.upstreams else "no source has any item"
+            raise StageFailed(f"{self._stage.name}: nothing to do: {first}; `lostwax status` shows where items ended")
+        return plan
+
+    def _encode(self, task: Task) -> dict[str, Any]:
+        """The message that tells a worker all it needs of an item."""
+        records, places = {}, {}
+        if not self._stage.product:
+            for name, upstream in self._upstreams.items():
+                line = upstream.lines.get(task.id)
+                if line is not None:
+                    record = from_line(line)
+                    records[name], places[name] = line.decode(), upstream.place(record)
+        return {
+            "id": task.id,
+            "key": task.key,
+            "label": task.label,
+            "records": records,
+            "places": places,
+            "payload": task.payload,
+        }
+
+    def _publish(self, plan: StagePlan, dispatch: Dispatch, context: Context) -> None:
+        lines = dict(plan.held)
+        for task in plan.pending:
+            if line := self._held.line(task.id, task.key):
+                lines[task.id] = line
+        ordered = [lines[item_id] for item_id in sorted(lines)]
+        write_if_changed(self._workspace.items_file(self._stage.name), b"".join(ordered))
+        self._publish_failures(plan, dispatch)
+        metrics = {"items": self._counts(plan, dispatch)} | self._stage.metrics(map(from_line, ordered), context)
+        write_if_changed(
+            self._workspace.metrics_file(self._stage.name), json.dumps(metrics, indent=1, sort_keys=True).encode() + b"\n"
+        )
+        if self._stage.product and ordered:
+            self._publish_files(ordered[0])
+
+    def _publish_failures(self, plan: StagePlan, dispatch: Dispatch) -> None:
+        labels = Labels(self._workspace)
+        entries: list[dict[str, Any]] = []
+        for item_id, reason in plan.skipped.items():
+            entries.append({"id": item_id, "state": "skipped", "class": "skipped", "message": reason})
+        for item_id, reason in dispatch.blocked.items():
+            entries.append({"id": item_id, "state": "blocked", "class": "environment", "message": reason})
+        for item_id, attempts in (plan.exhausted | dispatch.exhausted).items():
+            last = attempts[-1]
+            entries.append(
+                {
+                    "id": item_id,
+                    "key": last.key,
+                    "state": "exhausted",
+                    "class": last.outcome,
+                    "message": last.message,
+                    "attempts": len(attempts),
+                }
+            )
+        for entry in entries:
+            entry["label"] = labels.get(entry["id"]) or plan.labels.get(entry["id"], entry["id"])
+        rows = b",\n".join(canonical(entry) for entry in sorted(entries, key=lambda entry: entry["id"]))
+        write_if_changed(self._workspace.failures_file(self._stage.name), b"[\n" + rows + b"\n]\n" if rows else b"[]\n")
+
+    def _publish_files(self, line: bytes) -> None:
+        record = from_line(line)
+        place = self._held.place(record.id, record.key)
+        assert place is not None
+        reader = ItemReader(self._shards)
+        for name in self._stage.publishes:
+            if name in record.files:
+                write_if_changed(
+                    self._workspace.artifacts(self._stage.name) / name, reader.read_record(place, record, name)
+                )
+        reader.close()
+
+    def _counts(self, plan: StagePlan, dispatch: Dispatch) -> dict[str, int]:
+        exhausted, blocked = len(plan.exhausted | dispatch.exhausted), len(dispatch.blocked)
+        done = len(plan.held) + sum(self._held.line(task.id, task.key) is not None for task in plan.pending)
+        return {
+            "total": plan.total,
+            "done": done,
+            "exhausted": exhausted,
+            "skipped": len(plan.skipped),
+            "blocked": blocked,
+        }
+
+    def _verdict(self, plan: StagePlan, dispatch: Dispatch, strict: bool) -> tuple[int, str]:
+        counts = self._counts(plan, dispatch)
+        exhausted, limit = counts["exhausted"], self._params.run.max_failed_share
+        if counts["blocked"] and not counts["done"]:
+            return FAILED, f"every item is blocked: {next(iter(dispatch.blocked.values()))}"
+        share = exhausted / max(1, plan.total - counts["skipped"])
+        if exhausted and (strict or share > limit):
+            rule = "--strict allows none" if strict else f"run.max_failed_share allows {limit:.0%}"
+            return TOO_MANY_FAILED, f"{exhausted} items failed ({share:.0%}; {rule}); `lostwax status` shows why"
+        if exhausted:
+            return OK, f"{exhausted} items failed, within run.max_failed_share = {limit:.0%}"
+        return OK, ""
+
+    def _outcome(self, plan: StagePlan, dispatch: Dispatch, recovered: int, code: int, message: str) -> Outcome:
+        counts = self._counts(plan, dispatch)
+        seconds = time.monotonic() - self._started
+        return Outcome(
+            stage=self._stage.name,
+            exit_code=code,
+            computed=dispatch.computed,
+            recovered=recovered,
+            seconds=seconds,
+            message=message,
+            **counts,
+        )
+
+
+class UpstreamLines:
+    """The published records of an upstream collection and where their bytes lie."""
+
+    def __init__(self, workspace: Workspace, name: str, stats: StatCache) -> None:
+        self.name = name
+        self.lines: dict[str, bytes] = {}
+        self._workspace, self._stats = workspace, stats
+        self._held = Held(workspace.local(name), workspace.shards_dir(name), stats.digest)
+        self.reader = ItemReader(workspace.shards_dir(name))
+
+    def load(self, wanted_by: str) -> None:
+        path = self._workspace.items_file(self.name)
+        if not path.is_file():
+            raise StageFailed(
+                f"{wanted_by} needs {self.name}, which has not run here; run `lostwax run --until {wanted_by}` or `dvc checkout`"
+            )
+        self.lines = dict(read_items(path).lines)
+        self._held.refresh()
+
+    def place(self, record: Record) -> tuple[str, int]:
+        """(shard, offset) of a record's bytes. Raises StageFailed where they are not on this machine."""
+        place = self._held.place(record.id, record.key)
+        if place is None:
+            raise StageFailed(
+                f"the bytes of item {record.id} of {self.name} are not here; run `dvc checkout` or "
+                f"`lostwax run --until {self.name}`"
+            )
+        return place
+
+    def as_upstream(self) -> Upstream:
+        return Upstream(
+            self.name,
+            RecordLines(self.lines),
+            lambda record, file_name: self.reader.read_record(self.place(record), record, file_name),
+        )
+
+
+class Labels:
+    """Readable labels of items, from ingest's records; read only when somebody asks."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._path = workspace.items_file("ingest")
+        self._records: RecordLines | None = None
+
+    def get(self, item_id: str) -> str | None:
+        if self._records is None:
+            self._records = read_items(self._path)
+        record = self._records.get(item_id)
+        return str(record.facts.get("label", item_id)) if record else None
+
+    def find(self, text: str) -> list[str]:
+        """Ids that `text` may mean: an id, the beginning of one, or a label."""
+        if self._records is None:
+            self._records = read_items(self._path)
+        if text in self._records:
+            return [text]
+        named = [item_id for item_id, record in self._records.items() if record.facts.get("label") == text]
+        return named or [item_id for item_id in self._records if len(text) >= 4 and item_id.startswith(text)]
+
+
+def planning_context(
+    stage: Stage, workspace: Workspace, params: Params, stats: StatCache, upstreams: Mapping[str, UpstreamLines]
+) -> Context:
+    """The context in which a stage lists what it wants: records and digests, nothing heavy."""
+    return Context(
+        workspace=workspace.root,
+        params=params,
+        device="cpu",
+        num_threads=1,
+        work_dir=workspace.local(stage.name),
+        upstreams={name: upstream.as_upstream() for name, upstream in upstreams.items()},
+        progress=log.info,
+        digest=stats.digest,
+    )
+
+
+def explain(error: OSError, workspace: Workspace) -> str:
+    """A full disk or a forbidden folder, in words."""
+    where = error.filename or workspace.root
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full at {where}; what is finished is safe: free some space and run the same command again"
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return f"cannot write {where}: {error.strerror}; make the folder writable and run the same command again"
+    return f"{error.strerror or error}: {where}"
+
+
+def run_order(stages: Iterable[str], until: str | None) -> list[str]:
+    """The stages up to and including `until`. Raises ValueError naming the known ones."""
+    names = list(stages)
+    if until is None:
+        return names
+    if until not in names:
+        raise ValueError(f"unknown stage {until!r}; there are: {', '.join(names)}")
+    return names[: names.index(until) + 1]
+
