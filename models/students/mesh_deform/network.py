@@ -1,0 +1,338 @@
+"""The network of `mesh_deform` and its losses; see the package's docstring."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.nn import functional
+
+from models.geometry import Mesh
+from models.losses import SurfaceRegularisers, Terms, distillation, sample_faces
+from models.students import FeatureSpec
+from models.students.mesh_deform import SIZES, Params, Size
+from models.students.mesh_deform.icosphere import icosphere, neighbours
+from models.training.data import Batch, ShapeSet
+from models.training.sampler import Stream
+
+LEVELS = (2, 3, 4)
+"""Icosphere levels: 162, 642 and 2,562 vertices."""
+
+
+class MeshDeform:
+    """The student: a `Network`, its faces and its losses (see `models.students.Student`)."""
+
+    def __init__(self, params: Params, spec: FeatureSpec, *, seed: int) -> None:
+        self.spec = spec
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.network: nn.Module = Network(SIZES[params.preset], spec)
+        self._faces_F3 = torch.from_numpy(icosphere(LEVELS[-1]).faces_F3)
+        self._regularisers = SurfaceRegularisers(
+            self._faces_F3, edge=params.edge_weight, laplacian=params.laplacian_weight, normal=params.normal_weight
+        )
+
+    def calibrate(self, shapes: ShapeSet) -> None:
+        """Standardise the tokens, and start from the ellipsoid of the teachers' mean spread."""
+        assert isinstance(self.network, Network)
+        self.network.encoder.standardise(shapes)
+        targets_N3 = shapes.teacher_NP3.std(dim=1)
+        self.network.radii_3.copy_(targets_N3.mean(0) * 3**0.5)  # a sphere's surface has a deviation of r / sqrt(3)
+
+    def loss(self, outputs: torch.Tensor, batch: Batch, alpha: float) -> Terms:
+        vertices_BN3 = outputs
+        num_points = batch.teacher_BP3.shape[1]
+        sampled_BP3 = self.sample(vertices_BN3, batch.uniforms((num_points, 3), Stream.SURFACE))
+        terms = distillation(sampled_BP3, batch.teacher_BP3, batch.truth_BP3, batch.has_truth_B, alpha)
+        return {**terms, **self._regularisers.terms(vertices_BN3)}
+
+    def sample(self, outputs: torch.Tensor, uniforms_BP3: torch.Tensor) -> torch.Tensor:
+        return sample_faces(outputs, self._faces_F3.to(outputs.device), uniforms_BP3)
+
+    def predict(
+        self, tokens_BVHWC: npt.NDArray[np.floating[Any]], views: tuple[str, ...] | None = None
+    ) -> list[Mesh]:
+        tokens, present = self.spec.arrange(tokens_BVHWC, self.spec.views if views is None else views)
+        device = next(self.network.parameters()).device
+        self.network.eval()
+        with torch.inference_mode():
+            vertices = self.network(torch.from_numpy(tokens).to(device), torch.from_numpy(present).to(device))
+        faces = self._faces_F3.numpy().astype(np.int32)
+        return [Mesh(item, faces) for item in vertices.cpu().numpy()]
+
+
+class Network(nn.Module):
+    """(tokens_BVHWC, present_BV) -> vertices_BN3 of the finest icosphere, float32."""
+
+    radii_3: torch.Tensor
+
+    def __init__(self, size: Size, spec: FeatureSpec) -> None:
+        super().__init__()
+        self.encoder = TokenEncoder(size, spec)
+        self.fusion = ViewFusion(size.code, len(spec.views))
+        self.levels = nn.ModuleList(Level(size, level, coarsest=level == LEVELS[0]) for level in LEVELS)
+        self.register_buffer("radii_3", torch.full((3,), 0.4))
+
+    def forward(self, tokens_BVHWC: torch.Tensor, present_BV: torch.Tensor) -> torch.Tensor:
+        local_BVLD, code_BVC = self.encoder(tokens_BVHWC)
+        code_BC = self.fusion(code_BVC, present_BV)
+        seen_BK = present_BV.repeat_interleave(local_BVLD.shape[2], dim=1)
+        local_BKD = local_BVLD.flatten(1, 2)
+        vertices_BN3: torch.Tensor | None = None
+        feature_BND: torch.Tensor | None = None
+        for level in self.levels:
+            vertices_BN3, feature_BND = level(vertices_BN3, feature_BND, code_BC, local_BKD, seen_BK, self.radii_3)
+        assert vertices_BN3 is not None
+        return vertices_BN3
+
+
+class TokenEncoder(nn.Module):
+    """Shared by all views: tokens -> a smaller grid of local features (B, V, L, D) and one code a view (B, V, C)."""
+
+    mean_C: torch.Tensor
+    std_C: torch.Tensor
+    rows_GH: torch.Tensor
+    columns_GW: torch.Tensor
+
+    def __init__(self, size: Size, spec: FeatureSpec) -> None:
+        super().__init__()
+        width, side = size.width, size.pooled
+        self.register_buffer("mean_C", torch.zeros(spec.channels))
+        self.register_buffer("std_C", torch.ones(spec.channels))
+        self.project = nn.Linear(spec.channels, width)
+        self.mix = nn.Conv2d(width, width, 3, padding=1)
+        self.register_buffer("rows_GH", _averaging(spec.grid[0], side), persistent=False)
+        self.register_buffer("columns_GW", _averaging(spec.grid[1], side), persistent=False)
+        self.blocks = nn.ModuleList(GridBlock(width) for _ in range(size.token_blocks))
+        self.place_VL = nn.Parameter(torch.randn(len(spec.views), side * side, width) * 0.02)
+        self.squeeze = nn.Linear(width, 16)
+        self.code = nn.Linear(16 * side * side, size.code)
+
+    @torch.no_grad()
+    def standardise(self, shapes: ShapeSet) -> None:
+        """Take each channel's mean and deviation from the views that are present."""
+        count = torch.zeros((), dtype=torch.float64, device=self.mean_C.device)
+        total = torch.zeros_like(self.mean_C, dtype=torch.float64)
+        squares = torch.zeros_like(total)
+        for tokens_VHWC, present_V in zip(shapes.tokens_NVHWC, shapes.present_NV, strict=True):
+            rows = tokens_VHWC[present_V].double().flatten(0, 2)
+            count, total, squares = count + len(rows), total + rows.sum(0), squares + rows.square().sum(0)
+        mean = total / count
+        std = (squares / count - mean.square()).clamp(min=0).sqrt()
+        self.mean_C.copy_(mean)
+        self.std_C.copy_(std.clamp(min=float(std.mean()) * 0.05 + 1e-6))
+
+    def forward(self, tokens_BVHWC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        batch, views = tokens_BVHWC.shape[:2]
+        standard = (tokens_BVHWC.flatten(0, 1) - self.mean_C) / self.std_C
+        grid_XDHW = functional.gelu(self.project(standard)).permute(0, 3, 1, 2)
+        grid_XDHW = functional.gelu(self.mix(grid_XDHW))
+        grid_XDGG = torch.einsum("gh,xdhw,kw->xdgk", self.rows_GH, grid_XDHW, self.columns_GW)
+        for block in self.blocks:
+            grid_XDGG = block(grid_XDGG)
+        local_XLD = grid_XDGG.flatten(2).transpose(1, 2)
+        code_XC = self.code(self.squeeze(local_XLD).flatten(1))
+        local_BVLD = local_XLD.unflatten(0, (batch, views)) + self.place_VL
+        return local_BVLD, code_XC.unflatten(0, (batch, views))
+
+
+class GridBlock(nn.Module):
+    """A residual 3x3 convolution."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(1, width)
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.out = nn.Conv2d(width, width, 1)
+
+    def forward(self, grid_XDGG: torch.Tensor) -> torch.Tensor:
+        return grid_XDGG + self.out(functional.gelu(self.conv(self.norm(grid_XDGG))))
+
+
+class ViewFusion(nn.Module):
+    """Codes of the views that are there -> one code: a masked attention in which a view is known by its name alone."""
+
+    def __init__(self, width: int, num_views: int) -> None:
+        super().__init__()
+        self.name_VC = nn.Parameter(torch.randn(num_views, width) * 0.5)
+        self.mlp = nn.Sequential(nn.Linear(2 * width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.score = nn.Linear(width, 1)
+        self.out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU())
+
+    def forward(self, code_BVC: torch.Tensor, present_BV: torch.Tensor) -> torch.Tensor:
+        named = torch.cat([code_BVC, self.name_VC.expand_as(code_BVC)], dim=-1)
+        message_BVC = self.mlp(named)
+        score_BV = self.score(message_BVC)[..., 0].float().masked_fill(~present_BV, -torch.inf)
+        fused_BC = (score_BV.softmax(-1)[..., None] * message_BVC).sum(1)
+        code_BC: torch.Tensor = self.out(fused_BC)
+        return code_BC
+
+
+class Level(nn.Module):
+    """One resolution: subdivide, move the vertices by modes that the code chooses, then by what each of them sees."""
+
+    sphere_N3: torch.Tensor
+    rounding_N3: torch.Tensor
+    parents_M2: torch.Tensor
+    waves_NF: torch.Tensor
+
+    def __init__(self, size: Size, level: int, *, coarsest: bool) -> None:
+        super().__init__()
+        sphere = icosphere(level)
+        vertices = torch.from_numpy(sphere.vertices_N3)
+        parents = torch.from_numpy(sphere.parents_M2)
+        coarse = vertices if coarsest else _subdivided(vertices[None, : -len(parents)], parents)[0]
+        self.coarsest = coarsest
+        self.register_buffer("sphere_N3", vertices, persistent=False)
+        self.register_buffer("rounding_N3", vertices - coarse, persistent=False)
+        self.register_buffer("parents_M2", parents, persistent=False)
+        self.register_buffer("waves_NF", _waves(vertices), persistent=False)
+
+        width = size.width
+        self.modes = Modes(size, len(vertices)) if level < LEVELS[-1] else None
+        self.start = nn.Linear(self.waves_NF.shape[1] + 3, width)
+        self.from_code = nn.Linear(size.code, width)
+        self.look = Look(width, size.heads) if level < LEVELS[-1] else None
+        self.blocks = nn.ModuleList(GraphBlock(width, sphere.faces_F3) for _ in range(size.vertex_blocks))
+        self.norm = nn.LayerNorm(width)
+        self.move = _zeroed(nn.Linear(width, 3))
+
+    def forward(
+        self,
+        vertices_BN3: torch.Tensor | None,
+        feature_BND: torch.Tensor | None,
+        code_BC: torch.Tensor,
+        local_BKD: torch.Tensor,
+        seen_BK: torch.Tensor,
+        radii_3: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if vertices_BN3 is None or feature_BND is None:
+            vertices_BN3 = (self.sphere_N3 * radii_3).expand(len(code_BC), -1, -1)
+        else:
+            vertices_BN3 = _subdivided(vertices_BN3, self.parents_M2) + self.rounding_N3 * radii_3
+            feature_BND = _subdivided(feature_BND, self.parents_M2)
+        if self.modes is not None:
+            vertices_BN3 = vertices_BN3 + self.modes(code_BC).float()
+        waves = self.waves_NF.expand(len(vertices_BN3), -1, -1)
+        fresh_BND = self.start(torch.cat([waves, vertices_BN3 * 4], dim=-1)) + self.from_code(code_BC)[:, None]
+        feature_BND = fresh_BND if feature_BND is None else feature_BND + fresh_BND
+        if self.look is not None:
+            feature_BND = self.look(feature_BND, local_BKD, seen_BK)
+        for block in self.blocks:
+            feature_BND = block(feature_BND)
+        return vertices_BN3 + 0.1 * self.move(self.norm(feature_BND)).float(), feature_BND
+
+
+class Modes(nn.Module):
+    """A linear shape space: the code's mixture of learned displacement fields (B, N, 3)."""
+
+    def __init__(self, size: Size, num_vertices: int) -> None:
+        super().__init__()
+        self.mixture = _zeroed(nn.Linear(size.code, size.rank))
+        self.fields = nn.Linear(size.rank, num_vertices * 3)
+        nn.init.normal_(self.fields.weight, std=0.05)
+        nn.init.zeros_(self.fields.bias)
+
+    def forward(self, code_BC: torch.Tensor) -> torch.Tensor:
+        moved: torch.Tensor = self.fields(self.mixture(code_BC)).unflatten(-1, (-1, 3))
+        return moved
+
+
+class Look(nn.Module):
+    """Cross-attention of vertices to the tokens of the views that are there."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_query, self.norm_key = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, feature_BND: torch.Tensor, local_BKD: torch.Tensor, seen_BK: torch.Tensor) -> torch.Tensor:
+        query = self._split(self.query(self.norm_query(feature_BND)))
+        key, value = (self._split(part) for part in self.key_value(self.norm_key(local_BKD)).chunk(2, dim=-1))
+        seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=seen_BK[:, None, None])
+        return feature_BND + self.out(seen.transpose(1, 2).flatten(2))
+
+    def _split(self, x_BND: torch.Tensor) -> torch.Tensor:
+        return x_BND.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class GraphBlock(nn.Module):
+    """A residual MLP over each vertex and the mean of its neighbours."""
+
+    neighbours_N6: torch.Tensor
+    valid_N6: torch.Tensor
+
+    def __init__(self, width: int, faces_F3: npt.NDArray[np.int64]) -> None:
+        super().__init__()
+        table = torch.from_numpy(neighbours(faces_F3))
+        self.register_buffer("neighbours_N6", table.clamp(min=0), persistent=False)
+        self.register_buffer("valid_N6", (table >= 0).float(), persistent=False)
+        self.norm = nn.LayerNorm(width)
+        self.mix = nn.Linear(2 * width, 2 * width)
+        self.out = nn.Linear(2 * width, width)
+
+    def forward(self, feature_BND: torch.Tensor) -> torch.Tensor:
+        own_BND = self.norm(feature_BND)
+        around_BND = _NeighbourSum.apply(own_BND, self.neighbours_N6, self.valid_N6)  # type: ignore[no-untyped-call]
+        around_BND = around_BND / self.valid_N6.sum(1, keepdim=True)
+        mixed = functional.gelu(self.mix(torch.cat([own_BND, around_BND], dim=-1)))
+        out_BND: torch.Tensor = feature_BND + self.out(mixed)
+        return out_BND
+
+
+class _NeighbourSum(torch.autograd.Function):
+    """The sum over each vertex's neighbours. Neighbourhood is symmetric, so the gradient is the same sum: a gather
+    either way, deterministic and faster than the scatter that autograd would derive."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, feature_BND: torch.Tensor, neighbours_N6: torch.Tensor, valid_N6: torch.Tensor
+    ) -> torch.Tensor:
+        ctx.save_for_backward(neighbours_N6, valid_N6)
+        return _neighbour_sum(feature_BND, neighbours_N6, valid_N6)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        neighbours_N6, valid_N6 = ctx.saved_tensors
+        return _neighbour_sum(gradients[0], neighbours_N6, valid_N6), None, None
+
+
+def _neighbour_sum(x_BND: torch.Tensor, neighbours_N6: torch.Tensor, valid_N6: torch.Tensor) -> torch.Tensor:
+    total = torch.zeros_like(x_BND)
+    for index_N, valid_N in zip(neighbours_N6.unbind(1), valid_N6.unbind(1), strict=True):
+        total += x_BND.index_select(1, index_N) * valid_N[:, None].to(x_BND.dtype)
+    return total
+
+
+def _subdivided(x_BND: torch.Tensor, parents_M2: torch.Tensor) -> torch.Tensor:
+    """The values of the coarse vertices, then those half-way between their parents."""
+    middle = (x_BND.index_select(1, parents_M2[:, 0]) + x_BND.index_select(1, parents_M2[:, 1])) / 2
+    return torch.cat([x_BND, middle], dim=1)
+
+
+def _averaging(length: int, cells: int) -> torch.Tensor:
+    """A (cells, length) matrix that averages a row of `length` into `cells` cells of equal extent."""
+    bounds = torch.linspace(0, length, cells + 1, dtype=torch.float64)
+    start, end = bounds[:-1, None], bounds[1:, None]
+    place = torch.arange(length, dtype=torch.float64)
+    overlap = (torch.minimum(end, place + 1) - torch.maximum(start, place)).clamp(min=0)
+    return (overlap / overlap.sum(1, keepdim=True)).float()
+
+
+def _waves(sphere_N3: torch.Tensor) -> torch.Tensor:
+    """Fourier features of the place on the sphere."""
+    angles = torch.cat([sphere_N3 * torch.pi * octave for octave in (0.5, 1.0, 2.0)], dim=-1)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+def _zeroed(linear: nn.Linear) -> nn.Linear:
+    """Starts at zero, so that the first prediction is the start shape."""
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
