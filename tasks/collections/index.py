@@ -83,6 +83,11 @@ class Held:
     def __len__(self) -> int:
         return len(self._items)
 
+    def size_of(self, pairs: Iterable[tuple[str, str]]) -> int:
+        """Bytes of the files of these items."""
+        lines = [line for pair in pairs if (line := self.line(*pair))]
+        return sum(entry.size for line in lines for entry in from_line(line).files.values())
+
     def shard_sizes(self) -> dict[str, int]:
         """Number of held items by shard."""
         return dict(self._loaded)

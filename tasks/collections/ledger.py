@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -87,13 +87,12 @@ class Ledger:
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor]
 
-    def forgive(self, outcome: str | None = None) -> int:
-        """Re-open failed items (of one class); returns how many attempts were forgiven."""
-        cursor = self._database.execute(
-            "update attempts set forgiven = 1 where outcome != ? and not forgiven and (? is null or outcome = ?)",
-            (DONE, outcome, outcome),
+    def forgive(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Re-open items, given as (id, key): their failed attempts no longer count."""
+        self._database.executemany(
+            "update attempts set forgiven = 1 where id = ? and key = ? and outcome != ?",
+            ((item_id, key, DONE) for item_id, key in pairs),
         )
-        return cursor.rowcount
 
     def is_done(self, item_id: str, key: str) -> bool:
         row = self._database.execute(

@@ -115,6 +115,28 @@ def recover(local: Path, shards: Path) -> list[tuple[str, str]]:
     return [identity(segment.line) for segment in segments]
 
 
+def rewrite(local: Path, shards: Path, names: Iterable[str], keep: set[tuple[str, str]]) -> str | None:
+    """Gather the items of some shards that are to be kept, each once, into one new shard; its name, or None for none."""
+    path = local / f"spool-{os.getpid()}-{time.time_ns():x}.tar"
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o644)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    segments: list[Segment] = []
+    left = set(keep)
+    for name in names:
+        source = os.open(shards / f"{name}.tar", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            wanted = [segment for segment in scan(source, verify=True) if identity(segment.line) in left]
+            left -= {identity(segment.line) for segment in wanted}
+            segments += _copy(source, descriptor, wanted)
+        finally:
+            os.close(source)
+    if segments:
+        return _finish(path, descriptor, segments, shards, local)
+    os.close(descriptor)
+    path.unlink()
+    return None
+
+
 def _compacted(path: Path, descriptor: int, segments: list[Segment]) -> list[Segment]:
     """Move the whole items together over the damaged ones between them (only after power loss)."""
     moved, end = [], 0
@@ -135,7 +157,8 @@ def _copy(source: int, target: int, segments: Iterable[Segment]) -> list[Segment
     return copied
 
 
-def _finish(path: Path, descriptor: int, segments: list[Segment], shards: Path, local: Path) -> None:
+def _finish(path: Path, descriptor: int, segments: list[Segment], shards: Path, local: Path) -> str:
+    """Close, fsync, index and rename a spool; returns the shard's name."""
     os.lseek(descriptor, 0, os.SEEK_END)
     _write_all(descriptor, END)
     os.fsync(descriptor)
@@ -147,6 +170,7 @@ def _finish(path: Path, descriptor: int, segments: list[Segment], shards: Path, 
     _move(path, shards / f"{name}.tar")
     _sync_folder(shards)
     os.close(descriptor)
+    return name
 
 
 def _move(path: Path, target: Path) -> None:

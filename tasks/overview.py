@@ -1,0 +1,196 @@
+"""`plan` and `status`: what a run would do, and where everything stands. Nothing here computes or changes an item."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tasks.collections.holder import holder
+from tasks.collections.index import Held
+from tasks.collections.ledger import Ledger
+from tasks.collections.records import from_line
+from tasks.collections.statcache import StatCache
+from tasks.params import Params
+from tasks.planning import Recipe, StagePlan, make_recipe, plan_stage, published_failures
+from tasks.runner import UpstreamLines, planning_context
+from tasks.stage import Stage
+from tasks.stages import load_stage
+from tasks.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run would do to one stage.
+
+    exact: false behind a stage with work to do; `stale` and `missing` are then upper bounds. why: what makes items
+    stale. seconds: from recorded speeds, None without any. disk_mb: new shards, with DVC's copy.
+    """
+
+    stage: str
+    total: int
+    fresh: int
+    stale: int
+    missing: int
+    exhausted: int
+    skipped: int
+    exact: bool
+    why: list[str] = field(default_factory=list)
+    seconds: float | None = None
+    disk_mb: float | None = None
+
+    @property
+    def to_compute(self) -> int:
+        return self.stale + self.missing
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"to_compute": self.to_compute}
+
+
+@dataclass
+class _Upstream:
+    """A collection as it will be: the records that are sure, and the ids that a run may change or add."""
+
+    lines: dict[str, bytes]
+    uncertain: set[str]
+
+
+def forecast(workspace: Workspace, params: Params, versions: Mapping[str, int], names: Iterable[str]) -> list[Forecast]:
+    """The stages in order, each planned on what the ones before it will have published."""
+    stats = StatCache(workspace.stat_cache_file)
+    try:
+        ahead: dict[str, _Upstream] = {}
+        found = []
+        for name in names:
+            planned, upstream = _forecast_stage(load_stage(name), workspace, params, versions, stats, ahead)
+            found.append(planned)
+            ahead[name] = upstream
+        return found
+    finally:
+        stats.close()
+
+
+def _forecast_stage(
+    stage: Stage,
+    workspace: Workspace,
+    params: Params,
+    versions: Mapping[str, int],
+    stats: StatCache,
+    ahead: Mapping[str, _Upstream],
+) -> tuple[Forecast, _Upstream]:
+    held = Held(workspace.local(stage.name), workspace.shards_dir(stage.name), stats.digest)
+    held.refresh()
+    uncertain = _uncertain(stage, ahead)
+    recipe = make_recipe(stage, params, versions, workspace, stats.digest)
+    upstreams = {name: UpstreamLines(workspace, name, stats) for name in stage.upstreams}
+    for name, upstream in upstreams.items():
+        upstream.adopt({item: line for item, line in ahead[name].lines.items() if item not in uncertain})
+    with Ledger(workspace.local(stage.name)) as ledger:
+        plan = StagePlan(recipe)
+        if not (uncertain and (stage.product or _needs_a_product(stage))):
+            context = planning_context(stage, workspace, params, stats, upstreams)
+            failures = published_failures(workspace.failures_file(stage.name)) | ledger.failures()
+            plan = plan_stage(stage, context, recipe, held, failures, params.run.attempts)
+        elif stage.product:
+            uncertain = {stage.name}
+        else:
+            uncertain |= ahead[stage.upstreams[0]].lines.keys()
+        known = held.ids()
+        stale = plan.stale | (uncertain & known)
+        missing = ({task.id for task in plan.pending} | uncertain) - stale
+        seconds_each = ledger.seconds_per_item()
+        num = len(stale) + len(missing)
+        planned = Forecast(
+            stage=stage.name,
+            total=plan.total + len(uncertain - {task.id for task in plan.pending}),
+            fresh=len(plan.held),
+            stale=len(stale),
+            missing=len(missing),
+            exhausted=len(plan.exhausted),
+            skipped=len(plan.skipped),
+            exact=not uncertain,
+            why=_why_stale(recipe, held, ledger, plan.stale) + (["its inputs may change"] if uncertain else []),
+            seconds=None if seconds_each is None else seconds_each * num,
+            disk_mb=_disk_mb(held, num),
+        )
+    return planned, _Upstream(plan.held, uncertain | {task.id for task in plan.pending})
+
+
+def _uncertain(stage: Stage, ahead: Mapping[str, _Upstream]) -> set[str]:
+    return set().union(*(ahead[name].uncertain for name in stage.upstreams)) if stage.upstreams else set()
+
+
+def _needs_a_product(stage: Stage) -> bool:
+    return any(load_stage(name).product for name in stage.upstreams)
+
+
+def _why_stale(recipe: Recipe, held: Held, ledger: Ledger, stale: set[str]) -> list[str]:
+    if not stale:
+        return []
+    reasons: set[str] = set()
+    for line in held.lines():
+        record = from_line(line)
+        if record.id in stale:
+            if record.recipe == recipe.name:
+                reasons.add("inputs changed")
+            else:
+                reasons |= set(differences(ledger.recipe(record.recipe), recipe.content))
+    return sorted(reasons)
+
+
+def differences(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> list[str]:
+    """`params.size_px: 128 -> 160` for every leaf that differs between two recipes."""
+    if before is None:
+        return ["made elsewhere, under other params or versions"]
+    old, new = dict(_leaves(before)), dict(_leaves(now))
+    changed = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    return [f"{name}: {json.dumps(old.get(name))} -> {json.dumps(new.get(name))}" for name in changed]
+
+
+def _leaves(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, inner in value.items():
+        if isinstance(inner, Mapping):
+            yield from _leaves(inner, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", inner
+
+
+def _disk_mb(held: Held, num: int, sample: int = 100) -> float | None:
+    sizes = []
+    for line, _ in zip(held.lines(), range(sample), strict=False):
+        sizes.append(sum(entry.size for entry in from_line(line).files.values()))
+    return 2 * num * sum(sizes) / len(sizes) / 1e6 if sizes else None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where one stage stands: published counts, failures by class, who holds it, how its last run ended."""
+
+    stage: str
+    items: Mapping[str, int]
+    failures: Mapping[str, int]
+    failed: list[Mapping[str, Any]]
+    holder: str | None
+    last_run: Mapping[str, object] | None
+
+
+def status(workspace: Workspace, names: Iterable[str]) -> list[Standing]:
+    """Every stage as it was last published, and whether somebody works on it now."""
+    return [_standing(workspace, name) for name in names]
+
+
+def _standing(workspace: Workspace, name: str) -> Standing:
+    failures_file, metrics_file = workspace.failures_file(name), workspace.metrics_file(name)
+    entries = json.loads(failures_file.read_text()) if failures_file.is_file() else []
+    by_class: dict[str, int] = {}
+    for entry in entries:
+        word = entry["class"] if entry["state"] == "exhausted" else entry["state"]
+        by_class[word] = by_class.get(word, 0) + 1
+    last_run = None
+    if (workspace.local(name) / "ledger.db").is_file():
+        with Ledger(workspace.local(name)) as ledger:
+            last_run = ledger.last_run()
+    metrics = json.loads(metrics_file.read_text()) if metrics_file.is_file() else {}
+    return Standing(name, metrics.get("items", {}), by_class, entries, holder(workspace.local(name)), last_run)
+
