@@ -37,7 +37,8 @@ class Gaussians:
     def to_ply(self) -> bytes:
         """The 3DGS PLY, in this frame (no transform); normals are zero, as in the reference code."""
         count = len(self.means_N3)
-        header = ["ply", _FORMAT, f"element vertex {count}", *(f"property float {name}" for name in _FIELDS), "end_header"]
+        properties = [f"property float {name}" for name in _FIELDS]
+        header = ["ply", _FORMAT, f"element vertex {count}", *properties, "end_header"]
         rows = np.concatenate(
             [
                 self.means_N3,
@@ -53,7 +54,7 @@ class Gaussians:
 
     @staticmethod
     def from_ply(data: bytes) -> Gaussians:
-        """Read a binary little-endian 3DGS PLY; further float properties (f_rest_*) are passed over. Raises BadInput."""
+        """Read a binary little-endian 3DGS PLY; other float properties (f_rest_*) are passed over. Raises BadInput."""
         header, marker, body = data.partition(b"end_header\n")
         lines = header.decode("ascii", "replace").split("\n")
         if not marker or lines[0] != "ply" or _FORMAT not in lines:
@@ -62,8 +63,9 @@ class Gaussians:
         if len(elements) != 1 or elements[0][:2] != ["element", "vertex"] or not elements[0][2].isdigit():
             raise BadInput("a 3DGS PLY has one element, vertex")
         properties = [line.split()[1:] for line in lines if line.startswith("property ")]
-        if strange := [" ".join(words) for words in properties if len(words) != 2 or words[0] not in ("float", "float32")]:
-            raise BadInput(f"a 3DGS PLY has float properties only, not {strange[0]!r}")
+        for words in properties:
+            if len(words) != 2 or words[0] not in ("float", "float32"):
+                raise BadInput(f"a 3DGS PLY has float properties only, not {' '.join(words)!r}")
         names = [name for _, name in properties]
         if missing := [name for name in _FIELDS if name not in names and not name.startswith("n")]:
             raise BadInput(f"the PLY lacks {', '.join(missing)}: not a 3DGS file")
@@ -86,7 +88,8 @@ class Gaussians:
 
 def sh_dc_from_rgb(rgb_N3: npt.NDArray[np.float32]) -> FloatArray:
     """Spherical harmonic of degree 0 for colours (N, 3) in [0, 1]."""
-    return ((rgb_N3 - 0.5) / SH_C0).astype(np.float32)
+    coefficients: FloatArray = ((rgb_N3 - 0.5) / SH_C0).astype(np.float32)
+    return coefficients
 
 
 def rotations_to(normals_N3: FloatArray) -> FloatArray:
@@ -95,4 +98,5 @@ def rotations_to(normals_N3: FloatArray) -> FloatArray:
     half_turn = z < -1 + 1e-8  # no shortest turn: about X
     quaternions = np.stack([1 + z, -y, x, np.zeros_like(z)], axis=1)
     quaternions[half_turn] = (0, 1, 0, 0)
-    return (quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)).astype(np.float32)
+    unit: FloatArray = (quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)).astype(np.float32)
+    return unit

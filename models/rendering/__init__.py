@@ -22,7 +22,7 @@ from models.geometry import ByteArray, FloatArray, Mesh
 from models.rendering.assets import pyrender_mesh
 from models.rendering.context import PACKAGES, GLContext, Platform, gl_context
 
-__all__ = ["PACKAGES", "Platform", "Renders", "render", "turntable_grid", "turntable_strip"]
+__all__ = ["PACKAGES", "REACH", "Platform", "Renders", "render", "turntable_grid", "turntable_strip"]
 
 REACH = 1.0
 """Distance from the origin within which everything is drawn; the canonical box reaches .866."""
@@ -30,7 +30,7 @@ REACH = 1.0
 
 @dataclass(frozen=True)
 class Renders:
-    """V views. rgba_VHW4: uint8, straight alpha (coverage). depth_VHW: float32 along the optical axis, 0 = background."""
+    """V views. rgba_VHW4: uint8, straight alpha. depth_VHW: float32 along the optical axis, 0 = background."""
 
     rgba_VHW4: ByteArray
     depth_VHW: FloatArray

@@ -119,10 +119,10 @@ def _shading_corners(
     corners_F33 = vertices_N3[faces_F3]
     cross_F3 = np.cross(corners_F33[:, 1] - corners_F33[:, 0], corners_F33[:, 2] - corners_F33[:, 0])
     corner_place = place[faces_F3].reshape(-1)
-    summed = np.stack(
-        [np.bincount(corner_place, np.repeat(cross_F3[:, axis], 3), place.max() + 1) for axis in range(3)], axis=1
-    )
-    smooth_F33, flat_F3 = _unit(summed)[place][faces_F3], _unit(cross_F3)
+    num_places = place[order[-1]] + 1
+    sums = [np.bincount(corner_place, np.repeat(cross_F3[:, axis], 3), num_places) for axis in range(3)]
+    smooth_N3 = _unit(np.stack(sums, axis=1))[place]
+    smooth_F33, flat_F3 = smooth_N3[faces_F3], _unit(cross_F3)
     sharp_F3 = np.einsum("fcd,fd->fc", smooth_F33, flat_F3) < CREASE_COS
     split = sharp_F3.any(axis=1)
 
@@ -131,9 +131,9 @@ def _shading_corners(
     faces = np.array(faces_F3, np.int64)
     faces[split] = num_vertices + np.arange(3 * int(split.sum())).reshape(-1, 3)
     corner_vertex = np.concatenate([np.arange(num_vertices), faces_F3[split].reshape(-1)])
-    return corner_vertex, faces, np.concatenate([_unit(summed)[place], corner_normals.reshape(-1, 3)])
+    return corner_vertex, faces, np.concatenate([smooth_N3, corner_normals.reshape(-1, 3)])
 
 
-def _unit(vectors_N3: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _unit(vectors_N3: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     unit: npt.NDArray[np.float64] = vectors_N3 / np.maximum(np.linalg.norm(vectors_N3, axis=1, keepdims=True), 1e-30)
     return unit

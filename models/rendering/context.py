@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import ctypes.util
 import importlib.util
@@ -40,6 +41,12 @@ class GLContext:
         self.renderer: Any = pyrender.Renderer(1, 1)
         self.renderer._program_cache = ShaderProgramCache(shader_dir=str(Path(__file__).parent / "shaders"))
 
+    def close(self) -> None:
+        """Free what GL holds; at the process's end pyrender's own destructors come too late."""
+        self._platform.make_current()
+        self.renderer.delete()
+        self._platform.delete_context()
+
     def draw(self, scene: Any, size_px: int) -> tuple[Any, Any]:
         """Colour (size_px, size_px, 4) uint8, premultiplied, and depth (size_px, size_px) float32, 0 = background."""
         from pyrender import RenderFlags
@@ -56,6 +63,7 @@ def gl_context(platform: Platform = "auto") -> GLContext:
     """
     if not _contexts:
         _contexts.append(GLContext(_choose(platform)))
+        atexit.register(_contexts[0].close)
         _log.debug("rendering with %s", _contexts[0].platform_name)
     context = _contexts[0]
     if platform not in ("auto", context.platform_name):

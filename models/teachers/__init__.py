@@ -1,7 +1,7 @@
 """Teachers: expensive image-to-3D methods whose outputs students learn from.
 
-A teacher is one module here: `Params` (its block), `NEEDS_CAMERAS` and `LICENCE` (what planning must know without loading
-it), and `create(params, device) -> Teacher`, which loads what is heavy, once in a worker.
+A teacher is one module here: `Params` (its block), `NEEDS_CAMERAS` and `LICENCE` (what planning must know before it
+is loaded), and `create(params, device) -> Teacher`, which loads what is heavy, once in a worker.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from models.gaussians import Gaussians, rotations_to, sh_dc_from_rgb
 from models.geometry import ByteArray, FloatArray, Mesh, face_areas, sample_surface
 from models.params import Block
 from models.teachers import Shape
+from models.topology import components, face_volumes
 from models.views import Views
 
 NEEDS_CAMERAS = True
@@ -38,7 +39,7 @@ class Params(Block):
     """Cells along the canonical box; its surface is finer than a cell."""
     alpha_threshold: float = Field(0.5, gt=0, lt=1)
     """Coverage at which a silhouette ends."""
-    smoothing_cells: float = Field(0.5, ge=0, le=4)
+    smoothing_cells: float = Field(0.3, ge=0, le=4)
     """Standard deviation of a Gaussian filter over the volume, in cells; rounds creases, thins thin parts."""
     min_component_share: float = Field(0.01, ge=0, le=1)
     """Pieces of a smaller share of the largest piece's volume are dropped."""
@@ -63,7 +64,7 @@ class VisualHull:
     def generate(self, views: Views, *, seed: int) -> Shape:
         """The hull of the views. `seed` only places the Gaussians.
 
-        Raises BadInput without cameras or where a silhouette is empty, EmptyOutput where the silhouettes share no point.
+        Raises BadInput without cameras or where a silhouette is empty, EmptyOutput where they share no point.
         """
         if views.cameras is None:
             raise BadInput("a visual hull needs cameras, and these views have none")
@@ -83,28 +84,56 @@ def carve(
     """Distance to the hull's surface, positive inside, in world units, on a lattice of (resolution + 3)^3 points.
 
     The lattice has `resolution` cells over the canonical box and one more on each side, which is outside. Values are
-    exact near the surface only: deeper outside they stop at the view that excluded the point.
+    exact near the surface only: farther outside they stop at the view that excluded the point. Raises BadInput.
     """
-    band = 3.0 / resolution
-    axis = _axis(resolution)
-    points_N3 = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
-    distance_N = (HALF_BOX - np.abs(points_N3).max(axis=1)).astype(np.float32)
-    alive_N = np.flatnonzero(distance_N > -band)
-    for name, alpha_HW, camera in zip(names, alpha_VHW, cameras, strict=True):
-        silhouette_HW = silhouette_distance(alpha_HW, alpha_threshold)
-        if silhouette_HW is None:
+    silhouettes = []
+    for name, alpha_HW in zip(names, alpha_VHW, strict=True):
+        if (silhouette_HW := silhouette_distance(alpha_HW, alpha_threshold)) is None:
             raise BadInput(f"view {name!r} shows no object: its silhouette is empty")
+        silhouettes.append(silhouette_HW)
+    side, band = resolution + 3, 3 / resolution
+    lattice = _near_blocks(silhouettes, cameras, resolution, band)
+    axis = _axis(resolution)
+    points_N3 = np.stack([axis[index] for index in np.unravel_index(lattice, (side, side, side))], axis=1)
+    volume = np.full(side**3, -band, np.float32)
+    volume[lattice] = _hull_distance(points_N3, silhouettes, cameras, band)
+    return volume.reshape(side, side, side)
+
+
+def _near_blocks(
+    silhouettes: Sequence[FloatArray], cameras: Sequence[Camera], resolution: int, band: float
+) -> npt.NDArray[np.int64]:
+    """Flat indices of the lattice points in blocks of 4^3 that may come within `band` of the hull."""
+    side = resolution + 3
+    num_blocks = -(-side // 4)
+    centre = (np.arange(num_blocks) * 4 + 0.5) / resolution - HALF_BOX
+    centres_N3 = np.stack(np.meshgrid(centre, centre, centre, indexing="ij"), axis=-1).reshape(-1, 3)
+    radius = 1.5 * np.sqrt(3) / resolution
+    reach = 1.3 * radius + band  # off the optical axis a step in the world is up to 1.3 times as long in the image
+    near = (_hull_distance(centres_N3, silhouettes, cameras, reach) > -reach).reshape((num_blocks,) * 3)
+    for dimension in range(3):
+        near = np.repeat(near, 4, axis=dimension)
+    return np.flatnonzero(near[:side, :side, :side])
+
+
+def _hull_distance(
+    points_N3: npt.NDArray[np.float64], silhouettes: Sequence[FloatArray], cameras: Sequence[Camera], band: float
+) -> FloatArray:
+    """Least distance (N,) over the box and the silhouettes; a point goes no further once it is `band` outside."""
+    distance_N: FloatArray = (HALF_BOX - np.maximum.reduce(np.abs(points_N3).T)).astype(np.float32)
+    alive_N = np.flatnonzero(distance_N > -band)
+    for silhouette_HW, camera in zip(silhouettes, cameras, strict=True):
         pixels_N2, depth_N = camera.project(points_N3[alive_N])
         focal_px = np.sqrt(camera.intrinsics_33[0, 0] * camera.intrinsics_33[1, 1])
         world_N = _bilinear(silhouette_HW[..., None], pixels_N2)[:, 0] * (depth_N / focal_px)
-        world_N[depth_N < NEAR] = -1
+        world_N[depth_N < NEAR] = -band
         distance_N[alive_N] = np.minimum(distance_N[alive_N], world_N)
         alive_N = alive_N[distance_N[alive_N] > -band]
-    side = resolution + 3
-    return distance_N.reshape(side, side, side)
+    distance_N[distance_N < -band] = -band
+    return distance_N
 
 
-def silhouette_distance(alpha_HW: ByteArray, threshold: float) -> npt.NDArray[np.float32] | None:
+def silhouette_distance(alpha_HW: ByteArray, threshold: float) -> FloatArray | None:
     """Signed distance (H, W) in pixels of pixel centres to the silhouette's edge, positive inside; None if it is empty.
 
     Edge pixels are partly covered, which tells where in the pixel the edge runs: distances are measured from there.
@@ -121,7 +150,8 @@ def silhouette_distance(alpha_HW: ByteArray, threshold: float) -> npt.NDArray[np
         return np.full(alpha_HW.shape, float(max(alpha_HW.shape)), np.float32)
     distance_HW, (row_HW, column_HW) = ndimage.distance_transform_edt(~edge_HW, return_indices=True)
     depth_in_pixel_HW = coverage_HW[row_HW, column_HW] - threshold
-    return np.where(inside_HW, distance_HW, -distance_HW).astype(np.float32) + depth_in_pixel_HW
+    signed_HW: FloatArray = (np.where(inside_HW, distance_HW, -distance_HW) + depth_in_pixel_HW).astype(np.float32)
+    return signed_HW
 
 
 def surface(volume: FloatArray, resolution: int, smoothing_cells: float, min_component_share: float) -> Mesh:
@@ -130,7 +160,7 @@ def surface(volume: FloatArray, resolution: int, smoothing_cells: float, min_com
     from skimage.measure import marching_cubes
 
     if smoothing_cells > 0:
-        volume = ndimage.gaussian_filter(volume.clip(-3 / resolution, 3 / resolution), smoothing_cells, mode="nearest")
+        volume = ndimage.gaussian_filter(volume, smoothing_cells, mode="nearest")
     inside = volume > 0
     if not inside.any():
         raise EmptyOutput("nothing is left of the volume: the silhouettes share no point, or the object is too thin")
@@ -140,8 +170,9 @@ def surface(volume: FloatArray, resolution: int, smoothing_cells: float, min_com
     block = np.where(block > 0, np.maximum(block, floor), np.minimum(block, -floor))
     vertices, faces, _, _ = marching_cubes(block, 0.0)
     positions = (vertices + start) / resolution + _axis(resolution)[0]
-    mesh = Mesh(positions.clip(-HALF_BOX, HALF_BOX).astype(np.float32), faces.astype(np.int32))
-    return _main_components(mesh if _volume(mesh) > 0 else Mesh(mesh.vertices_N3, mesh.faces_F3[:, ::-1]), min_component_share)
+    outward_F3 = np.ascontiguousarray(faces[:, ::-1], np.int32)  # skimage winds them for arrays in (z, y, x) order
+    mesh = Mesh(positions.clip(-HALF_BOX, HALF_BOX).astype(np.float32), outward_F3)
+    return _main_components(mesh, min_component_share)
 
 
 def project_colours(
@@ -150,13 +181,13 @@ def project_colours(
     rgba_VHW4: ByteArray,
     cameras: Sequence[Camera],
     tolerance: float,
-) -> npt.NDArray[np.float32]:
+) -> FloatArray:
     """Colours (N, 3) in [0, 1] of the vertices: a mean over the views that see them, mostly the most frontal ones.
 
-    Hidden vertices (farther than `tolerance` behind the mesh's own nearest vertices in a view) take what little there is.
+    Vertices hidden in every view (over `tolerance` behind the mesh's own nearest ones) take what is in front of them.
     """
     weight_N = np.full(len(mesh.vertices_N3), 1e-12)
-    colour_N3 = np.full((len(mesh.vertices_N3), 3), 0.5e-12)
+    colour_N3 = 0.5 * np.repeat(weight_N[:, None], 3, axis=1)
     points_N3 = mesh.vertices_N3.astype(np.float64)
     for rgba_HW4, camera in zip(rgba_VHW4, cameras, strict=True):
         pixels_N2, depth_N = camera.project(points_N3)
@@ -170,13 +201,14 @@ def project_colours(
         confidence_N = (frontal_N**4 * visible_N + 1e-6 * (frontal_N + 1e-2)) * sampled_N4[:, 3] ** 3
         weight_N += confidence_N * sampled_N4[:, 3]
         colour_N3 += confidence_N[:, None] * sampled_N4[:, :3]
-    return (colour_N3 / weight_N[:, None]).clip(0, 1).astype(np.float32)
+    colours: FloatArray = (colour_N3 / weight_N[:, None]).clip(0, 1).astype(np.float32)
+    return colours
 
 
 def splats(
     mesh: Mesh,
     normals_N3: npt.NDArray[np.float64],
-    colours_N3: npt.NDArray[np.float32],
+    colours_N3: FloatArray,
     num_gaussians: int,
     rng: np.random.Generator,
 ) -> Gaussians:
@@ -222,7 +254,7 @@ def _bounds(inside: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], npt.N
     return start, np.array([span[-1] + 2 for span in spans])
 
 
-def _bilinear(image_HWC: npt.NDArray[np.float32], pixels_N2: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+def _bilinear(image_HWC: FloatArray, pixels_N2: npt.NDArray[np.float64]) -> FloatArray:
     """Values (N, C) at pixel positions whose centres lie at half-integers; clamped at the border."""
     height, width, channels = image_HWC.shape
     x = (pixels_N2[:, 0] - 0.5).clip(0, width - 1).astype(np.float32)
@@ -233,7 +265,7 @@ def _bilinear(image_HWC: npt.NDArray[np.float32], pixels_N2: npt.NDArray[np.floa
     corner = top * width + left
     upper = flat_PC[corner] * (1 - u) + flat_PC[corner + 1] * u
     lower = flat_PC[corner + width] * (1 - u) + flat_PC[corner + width + 1] * u
-    values: npt.NDArray[np.float32] = upper * (1 - v) + lower * v
+    values: FloatArray = upper * (1 - v) + lower * v
     return values
 
 
@@ -250,32 +282,17 @@ def _nearest_depth(cells_N2: npt.NDArray[np.float64], depth_N: npt.NDArray[np.fl
 
 def _main_components(mesh: Mesh, min_share: float) -> Mesh:
     """The pieces whose volume is at least min_share of the largest one's. Enclosed bubbles (negative volume) go."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    count = len(mesh.vertices_N3)
-    a, b, c = mesh.faces_F3.T
-    links = coo_array((np.ones(2 * len(a), np.int8), (np.r_[a, b], np.r_[b, c])), shape=(count, count))
-    _, piece_N = connected_components(links, directed=False)
-    volumes = np.bincount(piece_N[a], _face_volumes(mesh))
+    piece_N = components(mesh)
+    first_corner_F = mesh.faces_F3[:, 0]
+    volumes = np.bincount(piece_N[first_corner_F], face_volumes(mesh))
     kept_N = (volumes >= max(min_share * volumes.max(), 1e-12))[piece_N]
     if not kept_N.any():
         raise EmptyOutput("no piece of the hull encloses a volume")
     renumbered_N = np.cumsum(kept_N, dtype=np.int32) - 1
-    return Mesh(mesh.vertices_N3[kept_N], renumbered_N[mesh.faces_F3[kept_N[a]]])
+    return Mesh(mesh.vertices_N3[kept_N], renumbered_N[mesh.faces_F3[kept_N[first_corner_F]]])
 
 
-def _face_volumes(mesh: Mesh) -> npt.NDArray[np.float64]:
-    a, b, c = (mesh.vertices_N3.astype(np.float64)[mesh.faces_F3[:, corner]] for corner in range(3))
-    volumes: npt.NDArray[np.float64] = np.einsum("fd,fd->f", a, np.cross(b, c)) / 6
-    return volumes
-
-
-def _volume(mesh: Mesh) -> float:
-    return float(_face_volumes(mesh).sum())
-
-
-def _rgba(colours_N3: npt.NDArray[np.float32]) -> ByteArray:
+def _rgba(colours_N3: FloatArray) -> ByteArray:
     opaque = np.concatenate([colours_N3, np.ones((len(colours_N3), 1), np.float32)], axis=1)
     rgba: ByteArray = np.rint(opaque * 255).astype(np.uint8)
     return rgba
