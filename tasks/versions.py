@@ -1,4 +1,8 @@
-"""versions.yaml: one number for each stage and plug-in, raised by hand when its results change."""
+"""versions.yaml: one number for each stage and plug-in, raised by hand when its results change.
+
+    stages: {teach: 1}
+    teachers: {visual_hull: 1}
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,14 @@ from tasks.workspace import Workspace, template
 
 
 def load_versions(path: Path) -> dict[str, int]:
-    """{"teach": 1, "teachers.visual_hull": 1, ...}. Raises ValueError for anything but whole numbers."""
+    """{"teach": 1, "teachers.visual_hull": 1, ...}. Raises ValueError for anything but blocks of whole numbers."""
     raw = yaml.safe_load(path.read_text()) or {}
-    if not isinstance(raw, dict) or not all(isinstance(value, int) for value in raw.values()):
-        raise ValueError(f"{path}: every entry must be NAME: whole number")
-    return {str(name): number for name, number in raw.items()}
+    versions: dict[str, int] = {}
+    for family, numbers in raw.items() if isinstance(raw, dict) else [("", None)]:
+        if not isinstance(numbers, dict) or not all(isinstance(number, int) for number in numbers.values()):
+            raise ValueError(f"{path}: every block must be NAME: whole number")
+        versions |= {name if family == "stages" else f"{family}.{name}": number for name, number in numbers.items()}
+    return versions
 
 
 def check_versions(workspace: Workspace) -> dict[str, int]:

@@ -1,0 +1,82 @@
+"""The flow: every stage in order, dvc.lock kept in step, one exit code."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+
+from prefect import flow, get_run_logger
+
+from flows.dvc_lock import DvcLock
+from flows.stages import StageEnded, stage_tasks
+from tasks.outcome import OK, Outcome, Progress
+from tasks.params import load_params
+from tasks.runner import run_order
+from tasks.stages import ORDER
+from tasks.versions import check_versions
+from tasks.workspace import Workspace
+
+Until = StrEnum("Until", {name: name for name in ORDER})  # type: ignore[misc]  # an enum for the UI's form
+
+
+@flow(name="distill", description="From a folder of meshes and photos to a measured student.", validate_parameters=True)
+def distill(
+    workspace: str = ".",
+    until: Until | None = None,
+    overrides: list[str] | None = None,
+    strict: bool = False,
+    budget_hours: float | None = None,
+) -> list[str]:
+    """Run the stages of a workspace; returns a line for each.
+
+    workspace: its folder on the worker. until: the last stage to run. overrides: "block.name=value"; such a run is kept
+    but not recorded in dvc.lock. strict: any failed item ends the run. budget_hours: stop handing out work after this.
+    """
+    logger = get_run_logger()
+    outcomes = run_stages(
+        Workspace.find(Path(workspace)),
+        until=until.value if until else None,
+        overrides=overrides or [],
+        strict=strict,
+        deadline=None if budget_hours is None else time.monotonic() + budget_hours * 3600,
+        listener=lambda _: None,
+        say=logger.info,
+    )
+    return [outcome.line() for outcome in outcomes]
+
+
+def run_stages(
+    workspace: Workspace,
+    *,
+    until: str | None,
+    overrides: list[str],
+    strict: bool,
+    deadline: float | None,
+    listener: Callable[[Progress], None],
+    say: Callable[[str], None],
+) -> list[Outcome]:
+    """Inside a flow run: the stages in order, each recorded in dvc.lock as it succeeds.
+
+    Raises StageEnded, StageFailed, HeldByAnother, ValueError.
+    """
+    params = load_params(workspace.params_file, overrides)
+    versions = check_versions(workspace)
+    lock = DvcLock(workspace)
+    if overrides:
+        say(f"overrides {', '.join(overrides)}: this run is kept, and not recorded in dvc.lock")
+    tasks = stage_tasks()
+    outcomes = []
+    for name in run_order(ORDER, until):
+        before = lock.dependencies(name)
+        outcome: Outcome = tasks[name](workspace, params, versions, strict, deadline, listener)
+        outcomes.append(outcome)
+        say(outcome.line())
+        if outcome.exit_code == OK and not overrides:
+            lock.record(name, before, say)
+    lock.relink()
+    return outcomes
+
+
+__all__ = ["StageEnded", "Until", "distill", "run_stages"]

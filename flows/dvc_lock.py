@@ -1,0 +1,122 @@
+"""dvc.lock kept in step: after a stage succeeded under Prefect, DVC is told, so that `dvc repro` finds nothing to do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tasks.collections.files import file_sha256, write_atomically
+from tasks.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+
+class DvcLock:
+    """Records stages of one workspace, one at a time. Does nothing where the workspace is no DVC repository."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._memory = workspace.root / ".lostwax" / "dvc-recorded.json"
+        self._recorded: list[str] = []
+        self._graph: dict[str, Any] = yaml.safe_load((workspace.root / "dvc.yaml").read_text())["stages"]
+        self._enabled = (workspace.root / ".dvc").is_dir()
+
+    def dependencies(self, stage: str) -> str:
+        """A digest of what DVC watches for a stage: its deps, params.yaml and versions.yaml. Folders by their listing."""
+        digest = hashlib.sha256()
+        params = yaml.safe_load(self._workspace.params_file.read_text())
+        for path in (self._workspace.params_file, self._workspace.versions_file):
+            digest.update(file_sha256(path).encode())
+        for dep in self._graph[stage].get("deps", []):
+            path = self._workspace.root / _resolve(dep, params)
+            digest.update(_signature(path).encode())
+        return digest.hexdigest()
+
+    def record(self, stage: str, before: str, say: Callable[[str], None]) -> None:
+        """`dvc commit -f STAGE`, unless a dependency moved since `before` or the lock already says so."""
+        if not self._enabled:
+            return
+        if self.dependencies(stage) != before:
+            say(f"{stage}: its inputs changed while it ran; not recorded in dvc.lock, run again")
+            return
+        state = self._state(stage, before)
+        memory = self._read_memory()
+        if state is not None and memory.get(stage) == state:
+            return
+        self._dvc("commit", "--force", "--quiet", stage)
+        if self.dependencies(stage) != before:
+            self._forget(stage)
+            say(f"{stage}: its inputs changed while it was recorded; run again")
+            return
+        memory[stage] = self._state(stage, before)
+        write_atomically(self._memory, json.dumps(memory, indent=1, sort_keys=True).encode())
+        self._recorded.append(stage)
+
+    def relink(self) -> None:
+        """Replace what was recorded by links into DVC's cache, so that the data lie on the disk once."""
+        if self._recorded:
+            self._dvc("checkout", "--relink", "--quiet", *self._recorded)
+            self._recorded.clear()
+
+    def _state(self, stage: str, dependencies: str) -> list[str] | None:
+        """What was recorded: dependencies, the lock's entry, and the outputs as they lie there."""
+        lock = self._workspace.root / "dvc.lock"
+        entry = (yaml.safe_load(lock.read_text()) or {}).get("stages", {}).get(stage) if lock.is_file() else None
+        if entry is None:
+            return None
+        outputs = [_signature(self._workspace.root / path) for path in self._outputs(stage)]
+        return [dependencies, hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest(), *outputs]
+
+    def _outputs(self, stage: str) -> Iterable[str]:
+        for kind in ("outs", "metrics", "plots"):
+            for out in self._graph[stage].get(kind, []):
+                yield out if isinstance(out, str) else next(iter(out))
+
+    def _read_memory(self) -> dict[str, Any]:
+        if not self._memory.is_file():
+            return {}
+        memory: dict[str, Any] = json.loads(self._memory.read_text())
+        return memory
+
+    def _forget(self, stage: str) -> None:
+        lock = self._workspace.root / "dvc.lock"
+        content = yaml.safe_load(lock.read_text())
+        content["stages"].pop(stage, None)
+        write_atomically(lock, yaml.safe_dump(content, sort_keys=False).encode())
+
+    def _dvc(self, *arguments: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", *arguments], cwd=self._workspace.root, capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            log.warning("dvc %s: %s", " ".join(arguments), done.stderr.strip() or done.stdout.strip())
+
+
+def _signature(path: Path) -> str:
+    """Digest of a file's bytes; of a folder, its names, sizes and times."""
+    if path.is_file():
+        return file_sha256(path)
+    digest = hashlib.sha256()
+    for inner in sorted(path.rglob("*")):
+        if inner.is_file():
+            stat = inner.stat()
+            digest.update(f"{inner.relative_to(path)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _resolve(text: str, params: dict[str, Any]) -> str:
+    """dvc.yaml's `${a.b}` in a dependency."""
+    if not text.startswith("${"):
+        return text
+    value: Any = params
+    for part in text[2:-1].split("."):
+        value = value[part]
+    return str(value)

@@ -1,0 +1,101 @@
+"""Each stage as a Prefect task: its retries, its cache and its limits, in one place.
+
+Prefect's own result cache is off. The item key alone decides freshness, and it also sees outputs that vanished; a stage
+with nothing to compute ends in the state `Cached`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from flows.artifacts import StageArtifacts
+from tasks.collections.holder import HeldByAnother
+from tasks.outcome import OK, Outcome, Progress, StageFailed
+from tasks.params import Params
+from tasks.runner import run_stage
+from tasks.stages import ORDER, load_stage
+from tasks.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How Prefect treats a stage. Items have attempt budgets of their own: this is for the stage as a whole."""
+
+    retries: int
+    retry_delay_s: int
+    description: str
+
+
+RULES = {
+    "ingest": Rule(2, 10, "Find, normalise, label and split the objects"),
+    "views": Rule(1, 10, "Render every mesh, take photos as they are"),
+    "matte": Rule(1, 30, "Remove backgrounds, crop, square"),
+    "features": Rule(1, 10, "Encode the declared views"),
+    "teach": Rule(2, 30, "Run the teacher over every item"),
+    "train": Rule(1, 30, "Train the student; resumes from its checkpoint"),
+    "evaluate": Rule(1, 10, "Measure student, teacher and baselines"),
+    "report": Rule(1, 10, "Write the page"),
+}
+
+
+class StageEnded(Exception):
+    """A stage ended with an exit code other than 0; `outcome` says how."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.line())
+        self.outcome = outcome
+
+
+def stage_tasks() -> dict[str, Task[Any, Any]]:
+    """One Prefect task a stage, in order."""
+    return {name: _as_task(name, RULES[name]) for name in ORDER}
+
+
+def _as_task(name: str, rule: Rule) -> Task[Any, Any]:
+    @task(
+        name=name,
+        description=rule.description,
+        task_run_name=name,
+        retries=rule.retries,
+        retry_delay_seconds=rule.retry_delay_s,
+        retry_condition_fn=_is_worth_retrying,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        tags=["lostwax", name],
+    )
+    def run(
+        workspace: Workspace,
+        params: Params,
+        versions: dict[str, int],
+        strict: bool,
+        deadline: float | None,
+        listener: Callable[[Progress], None],
+    ) -> State[Any]:
+        artifacts = StageArtifacts(name)
+
+        def report(progress: Progress) -> None:
+            listener(progress)
+            artifacts.progress(progress)
+
+        outcome = run_stage(
+            load_stage(name), workspace, params, versions, strict=strict, deadline=deadline, report=report
+        )
+        artifacts.finished(outcome, workspace)
+        if outcome.exit_code != OK:
+            raise StageEnded(outcome)
+        return Completed(name="Cached" if not outcome.computed else None, message=outcome.line(), data=outcome)
+
+    return run
+
+
+def _is_worth_retrying(_: Any, __: Any, state: State[Any]) -> bool:
+    """Crashes are; what a person must mend first, or what resumes on demand, is not."""
+    error = state.result(raise_on_failure=False)
+    return not isinstance(error, (HeldByAnother, StageFailed, StageEnded, ValueError))
