@@ -1,6 +1,6 @@
 """Any mesh file into the canonical frame: Y up, centred by its bounding box, longest side 1, textures kept.
 
-    normalise(MeshFile(Path("boot.obj").read_bytes(), "obj"), up_axis="z").glb
+normalise(MeshFile(Path("boot.obj").read_bytes(), "obj"), up_axis="z").glb
 """
 
 from __future__ import annotations
@@ -127,11 +127,15 @@ def _flatten(scene: Any, limits: Limits) -> list[Any]:
 
     nodes = [scene.graph[node] for node in scene.graph.nodes_geometry]
     found = [(matrix, scene.geometry[name]) for matrix, name in nodes]
-    meshes = [(matrix, mesh) for matrix, mesh in found if isinstance(mesh, trimesh.Trimesh) and len(mesh.faces)]
+    meshes = [
+        (matrix, mesh) for matrix, mesh in found if isinstance(mesh, trimesh.Trimesh) and len(mesh.faces)
+    ]
     if not meshes:
         raise BadInput(_why_no_triangles([geometry for _, geometry in found]))
     if (total := sum(len(mesh.faces) for _, mesh in meshes)) > limits.max_triangles:
-        raise BadInput(f"{total} triangles are over the limit of {limits.max_triangles} (ingest.max_triangles)")
+        raise BadInput(
+            f"{total} triangles are over the limit of {limits.max_triangles} (ingest.max_triangles)"
+        )
     return [_placed(mesh, np.asarray(matrix, np.float64)) for matrix, mesh in meshes]
 
 
@@ -200,7 +204,7 @@ def _keep_encoding(image: Any) -> None:
     except (OSError, SyntaxError, ValueError) as error:
         raise BadInput(f"a texture is not readable: {error}") from error
     if encoded:
-        image.save = lambda file, format: file.write(encoded)
+        image.save = lambda file, **_: file.write(encoded)
 
 
 def _images(part: Any) -> list[Any]:
