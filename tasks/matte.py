@@ -95,12 +95,14 @@ class Cutter:
         Raises BadInput where the image is all transparent, EmptyOutput where the matte finds no object, Unavailable
         where it cannot run here.
         """
-        alpha_HW = rgba_HW4[..., 3]
-        if rendered or self._is_mask(alpha_HW):
-            return self._crop(rgba_HW4, OWN_ALPHA, None) or _nothing_visible()
+        if rendered or self._is_mask(rgba_HW4[..., 3]):
+            cutout = self._crop(rgba_HW4, OWN_ALPHA, None)
+            if cutout is None:
+                raise BadInput("nothing to see: every pixel is transparent")
+            return cutout
         model = self.model()
-        masked_HW4 = np.dstack([rgba_HW4[..., :3], model.alpha(np.ascontiguousarray(rgba_HW4[..., :3]))])
-        cutout = self._crop(masked_HW4, model.id, model.licence)
+        rgb_HW3 = np.ascontiguousarray(rgba_HW4[..., :3])
+        cutout = self._crop(np.dstack([rgb_HW3, model.alpha(rgb_HW3)]), model.id, model.licence)
         if cutout is None:
             raise EmptyOutput(f"{model.id} found no object; give the photo a transparent background (PNG) instead")
         return cutout
@@ -122,7 +124,9 @@ class Cutter:
     def _crop(self, rgba_HW4: ByteArray, matte: str, licence: str | None) -> Cutout | None:
         params = self.params
         square = square_around(rgba_HW4[..., 3], padding=params.padding, threshold=params.alpha_threshold)
-        return square and Cutout(crop(rgba_HW4, square, params.size_px), square, matte, licence)
+        if square is None:
+            return None
+        return Cutout(crop(rgba_HW4, square, params.size_px), square, matte, licence)
 
 
 def matte_item(item: Item, cutter: Cutter) -> Output:
@@ -130,15 +134,15 @@ def matte_item(item: Item, cutter: Cutter) -> Output:
     names = [name.removeprefix("view.").removesuffix(".png") for name in item.names("views", "view.")]
     cameras = json.loads(item.read("views", "cameras.json")) if item.names("views", "cameras.json") else None
     cutouts: dict[str, Cutout] = {}
-    empty: dict[str, str] = {}
+    empty: dict[str, BadInput | EmptyOutput] = {}
     for name in names:
+        rgba_HW4 = decode_rgba(item.read("views", f"view.{name}.png"))
         try:
-            cutouts[name] = cutter.cut(decode_rgba(item.read("views", f"view.{name}.png")), rendered=cameras is not None)
+            cutouts[name] = cutter.cut(rgba_HW4, rendered=cameras is not None)
         except (BadInput, EmptyOutput) as error:
-            empty[name] = f"view {name}: {error}"
-            failure = error
+            empty[name] = error
     if not cutouts:
-        raise type(failure)("; ".join(empty.values()))
+        raise _all_empty(empty)
     files = {f"view.{name}.png": encode_png(cutout.rgba_SS4) for name, cutout in cutouts.items()}
     files["crops.json"] = _json({name: cutout.square.to_json() for name, cutout in cutouts.items()})
     if cameras is not None:
@@ -158,8 +162,12 @@ def crop_cameras(cameras: Json, cutouts: Mapping[str, Cutout], size_px: int) -> 
     return {**cameras, "size_px": size_px, "views": views}
 
 
-def _nothing_visible() -> Cutout:
-    raise BadInput("nothing to see: every pixel is transparent")
+def _all_empty(failures: Mapping[str, BadInput | EmptyOutput]) -> BadInput | EmptyOutput:
+    """One error for an item without any usable view, of the class that the first of them had."""
+    if not failures:
+        return BadInput("it has no views")
+    first = next(iter(failures.values()))
+    return type(first)("; ".join(f"view {name}: {error}" for name, error in failures.items()))
 
 
 def _is_read(name: str) -> bool:
