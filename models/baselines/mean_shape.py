@@ -1,0 +1,45 @@
+"""The mean shape of a class: the zero level of its mean truncated signed distance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+from skimage.measure import marching_cubes
+
+from models.errors import EmptyOutput
+from models.geometry import Mesh
+from models.occupancy import truncated_sdf
+
+RESOLUTION = 64
+TRUNCATION = 0.1
+"""In units of the longest side: further away every shape counts the same."""
+
+
+def mean_shape(meshes: Iterable[Mesh]) -> Mesh:
+    """The mean of canonical meshes, watertight; they are read one at a time.
+
+    Where thin parts never overlap the mean has no zero level (eyeglasses): then it is the level that encloses the
+    meshes' mean volume. Raises EmptyOutput where no mesh encloses a volume.
+    """
+    sdf_sum_RRR = np.zeros((RESOLUTION,) * 3, np.float64)
+    num_meshes = num_inside = 0
+    for mesh in meshes:
+        sdf_RRR = truncated_sdf(mesh, RESOLUTION, TRUNCATION)
+        sdf_sum_RRR += sdf_RRR
+        num_inside += int((sdf_RRR < 0).sum())
+        num_meshes += 1
+    if num_inside == 0:
+        raise EmptyOutput(f"a mean shape needs meshes that enclose a volume; none of {num_meshes} does")
+    mean_RRR = sdf_sum_RRR / num_meshes
+    level = 0.0 if mean_RRR.min() < 0 else float(np.quantile(mean_RRR, num_inside / num_meshes / mean_RRR.size))
+    return _level_set(mean_RRR - level)
+
+
+def _level_set(sdf_RRR: npt.NDArray[np.float64]) -> Mesh:
+    """The zero level of values at the cell centres of [-.5, .5]^3, closed where it reaches the border."""
+    padded = np.pad(sdf_RRR, 1, constant_values=TRUNCATION)
+    vertices_N3, faces_F3, _, _ = marching_cubes(padded, 0.0, allow_degenerate=False)
+    vertices_N3 = (vertices_N3 - 0.5) / RESOLUTION - 0.5
+    return Mesh(vertices_N3.astype(np.float32), faces_F3[:, ::-1].astype(np.int32))

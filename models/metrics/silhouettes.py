@@ -1,0 +1,39 @@
+"""Silhouettes of a mesh without a renderer, and how well they cover those that were seen.
+
+A *proxy* for items whose true surface is unknown: a mesh that fits the silhouettes may still be wrong inside them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from models.cameras import Camera
+from models.geometry import Mesh
+
+OVERSAMPLING = 4
+"""PIL's polygons cover every pixel they touch; sampling the centres of a finer drawing takes that fat off."""
+
+
+def silhouette(mesh: Mesh, camera: Camera, size_px: int) -> npt.NDArray[np.bool_]:
+    """(size_px, size_px) mask of the mesh. Triangles that reach behind the camera are left out."""
+    fine_px = size_px * OVERSAMPLING
+    pixels_N2, depth_N = camera.cropped(0, 0, OVERSAMPLING).project(mesh.vertices_N3)
+    visible_F = (depth_N[mesh.faces_F3] > 1e-6).all(axis=1)
+    triangles_F6 = pixels_N2[mesh.faces_F3[visible_F]].reshape(-1, 6) - 0.5
+    image = Image.new("1", (fine_px, fine_px))
+    draw = ImageDraw.Draw(image)
+    for corners in triangles_F6.tolist():
+        draw.polygon(corners, fill=1)
+    return np.asarray(image)[OVERSAMPLING // 2 :: OVERSAMPLING, OVERSAMPLING // 2 :: OVERSAMPLING]
+
+
+def silhouette_iou(mesh: Mesh, masks_VHW: npt.NDArray[np.bool_], cameras: tuple[Camera, ...]) -> float:
+    """Mean over the views of intersection over union between the mesh's silhouette and the seen square mask."""
+    ious = []
+    for mask, camera in zip(masks_VHW, cameras, strict=True):
+        drawn = silhouette(mesh, camera, mask.shape[0])
+        union = int((drawn | mask).sum())
+        ious.append(int((drawn & mask).sum()) / union if union else 0.0)
+    return float(np.mean(ious))
