@@ -117,12 +117,16 @@ def _shading_corners(
     place[order] = np.concatenate([[0], np.cumsum(steps)])
 
     corners_F33 = vertices_N3[faces_F3]
-    cross_F3 = np.cross(corners_F33[:, 1] - corners_F33[:, 0], corners_F33[:, 2] - corners_F33[:, 0])
+    sides_F33 = np.roll(corners_F33, -1, axis=1) - corners_F33  # from each corner to the next
+    flat_F3 = _unit(np.cross(sides_F33[:, 0], sides_F33[:, 1]))
+    directions_F33 = _unit(sides_F33)
+    cosines_F3 = -np.einsum("fcd,fcd->fc", directions_F33, np.roll(directions_F33, 1, axis=1))
+    weighted_F33 = np.arccos(cosines_F3.clip(-1, 1))[..., None] * flat_F3[:, None]  # by angle: however faces are cut
     corner_place = place[faces_F3].reshape(-1)
     num_places = place[order[-1]] + 1
-    sums = [np.bincount(corner_place, np.repeat(cross_F3[:, axis], 3), num_places) for axis in range(3)]
+    sums = [np.bincount(corner_place, weighted_F33[..., axis].reshape(-1), num_places) for axis in range(3)]
     smooth_N3 = _unit(np.stack(sums, axis=1))[place]
-    smooth_F33, flat_F3 = smooth_N3[faces_F3], _unit(cross_F3)
+    smooth_F33 = smooth_N3[faces_F3]
     sharp_F3 = np.einsum("fcd,fd->fc", smooth_F33, flat_F3) < CREASE_COS
     split = sharp_F3.any(axis=1)
 
@@ -134,6 +138,7 @@ def _shading_corners(
     return corner_vertex, faces, np.concatenate([smooth_N3, corner_normals.reshape(-1, 3)])
 
 
-def _unit(vectors_N3: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    unit: npt.NDArray[np.float64] = vectors_N3 / np.maximum(np.linalg.norm(vectors_N3, axis=1, keepdims=True), 1e-30)
+def _unit(vectors: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Vectors (..., 3) at length 1; zero stays zero."""
+    unit: npt.NDArray[np.float64] = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-30)
     return unit
