@@ -103,7 +103,9 @@ def _check_accessors(mesh_file: MeshFile, limits: Limits) -> None:
     counts = [accessor.get("count", 0) for accessor in accessors if isinstance(accessor, dict)]
     largest = max((count for count in counts if isinstance(count, int)), default=0)
     if largest > 3 * limits.max_triangles:
-        raise BadInput(f"a list of {largest} elements is over the limit of {limits.max_triangles} triangles")
+        raise BadInput(
+            f"a list of {largest} elements: more than {limits.max_triangles} triangles (ingest.max_triangles)"
+        )
 
 
 def _gltf_header(mesh_file: MeshFile) -> Any:
@@ -144,13 +146,15 @@ def _why_no_triangles(geometries: list[Any]) -> str:
         return "it holds lines only, no triangles"
     if any(len(getattr(geometry, "vertices", ())) for geometry in geometries):
         return "it holds points only, no triangles"
-    return "it holds no geometry"
+    return "it holds no geometry: it is empty, cut off, or of another type than its name says"
 
 
 def _placed(mesh: Any, matrix: npt.NDArray[np.float64]) -> Any:
     import trimesh
 
     vertices, faces = np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces, np.int64)
+    if vertices.ndim != 2 or vertices.shape[1] != 3:
+        raise BadInput(f"its vertices have {vertices.shape[-1]} coordinates, not 3")
     if faces.min() < 0 or faces.max() >= len(vertices):
         raise BadInput(f"a triangle refers to vertex {int(faces.max())}, there are {len(vertices)}")
     if not np.isfinite(matrix).all():
@@ -219,7 +223,8 @@ def _to_canonical(parts: list[Any], rotation_33: npt.NDArray[np.float64]) -> tup
     turned = [np.asarray(part.vertices) @ rotation_33.T for part in parts]
     low = np.min([vertices.min(axis=0) for vertices in turned], axis=0)
     high = np.max([vertices.max(axis=0) for vertices in turned], axis=0)
-    extents = high - low
+    with np.errstate(over="ignore"):
+        extents = high - low
     longest = float(extents.max())
     if not np.isfinite(longest):
         raise BadInput("the mesh is too large to measure: its extents overflow")

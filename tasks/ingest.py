@@ -137,11 +137,11 @@ class Ingest(Stage):
                 if isinstance(found, Ignored):
                     self._tally.ignored += 1
                     log.debug("ingest: left out %s: %s", found.path, found.reason)
-                elif found.id in labels:
+                elif (item_id := found.id) in labels:
                     self._tally.duplicates += 1
-                    log.info("ingest: %s has the same bytes as %s: left out", found.label, labels[found.id])
+                    log.info("ingest: %s has the same bytes as %s: left out", found.label, labels[item_id])
                 else:
-                    labels[found.id] = found.label
+                    labels[item_id] = found.label
                     self._tally.problems += found.problem is not None
                     yield found
 
@@ -172,7 +172,8 @@ class Ingest(Stage):
 
 
 def _wanted(found: Found, split: Split) -> Wanted:
-    group = found.group if found.group is not None else found.id
+    item_id = found.id
+    group = found.group if found.group is not None else item_id
     facts = {
         "label": found.label,
         "class": found.class_name,
@@ -187,7 +188,7 @@ def _wanted(found: Found, split: Split) -> Wanted:
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     return Wanted(
-        id=found.id,
+        id=item_id,
         label=found.label,
         inputs=(*found.inputs, ("facts", digest)),
         payload={"facts": facts, "load": found.payload, "problem": found.problem},

@@ -71,10 +71,8 @@ def section_rings(
     reference_P3: the direction of each section's second axis (made perpendicular to the path).
     half_sizes_P2: half lengths along the first and second axis. exponent: 2 is an ellipse, 8 nearly a box.
     """
-    if closed:
-        tangent_P3 = np.roll(path_P3, -1, axis=0) - np.roll(path_P3, 1, axis=0)
-    else:
-        tangent_P3 = np.gradient(path_P3, axis=0)
+    around = np.roll(path_P3, -1, axis=0) - np.roll(path_P3, 1, axis=0)
+    tangent_P3 = around if closed else np.gradient(path_P3, axis=0)
     first_P3 = unit(np.cross(reference_P3, tangent_P3))
     second_P3 = unit(np.cross(tangent_P3, first_P3))
     angle_K = 2 * np.pi * (np.arange(num_points) + 0.5) / num_points
