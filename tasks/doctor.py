@@ -91,7 +91,7 @@ def _pytorch3d() -> Check:
 
 def _gl() -> Check:
     """Renders in a process of its own: a GL library that crashes must not take the doctor along."""
-    code = "from models.rendering import probe; print(probe())"
+    code = "from models.rendering.context import gl_context; print(gl_context().platform_name)"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False, timeout=120)
     if done.returncode == 0:
         return Check("headless GL", True, done.stdout.strip())

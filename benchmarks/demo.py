@@ -1,0 +1,124 @@
+"""`make demo`: the main job from nothing to a cast mesh, with a worker killed on the way. CPU, offline.
+
+Works in the ignored folder demo/, through the `lostwax` command as a user would. A second `make demo` finds everything
+done; `rm -r demo` starts afresh.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tasks.collections.ledger import Ledger
+from tasks.stages import ORDER
+from tasks.workspace import Workspace
+
+FOLDER = Path("demo")
+UNSEEN_SEED = 987_654
+METHODS = {
+    "student": "student (mesh_deform tiny)",
+    "teacher": "teacher (visual hull)",
+    "mean_shape": "class mean shape",
+    "nearest": "nearest training shoe",
+    "ellipsoid": "ellipsoid of the silhouettes",
+    "icosphere_fit": "best icosphere fit (ceiling)",
+}
+
+
+def main() -> int:
+    started = time.monotonic()
+    workspace = Workspace(FOLDER.resolve())
+    if not workspace.params_file.is_file():
+        lostwax("init", str(FOLDER))
+    killed = run_and_kill_a_worker(workspace)
+    recomputed = sum(num_recomputed(workspace, stage) for stage in ORDER)
+    print(f"killed worker {killed} in the middle of teach; recomputed {recomputed}" if killed else "nothing left to kill: all was done")
+    image = workspace.root / "unseen_left.png"
+    picture_of_unseen_shoe(image)
+    lostwax("generate", str(image), "-o", str(workspace.root / "unseen.glb"), "-w", str(FOLDER))
+    print_table(workspace)
+    print(f"the page: {workspace.artifacts('report') / 'index.html'}")
+    print(f"all of it in {time.monotonic() - started:.0f} s")
+    return 0 if recomputed == 0 else 1
+
+
+def lostwax(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-P", "-m", "flows.cli", *arguments], check=True)
+
+
+def run_and_kill_a_worker(workspace: Workspace) -> int | None:
+    """`lostwax run`; SIGKILL for one of teach's workers once it has finished an item and has the next in hand."""
+    run = subprocess.Popen([sys.executable, "-P", "-m", "flows.cli", "run", "-w", str(FOLDER)])
+    killed = None
+    while run.poll() is None:
+        if killed is None:
+            killed = next(busy_workers(workspace), None)
+            if killed is not None:
+                os.kill(killed, signal.SIGKILL)
+        time.sleep(0.1)
+    if run.returncode != 0:
+        sys.exit(run.returncode)
+    return killed
+
+
+def busy_workers(workspace: Workspace) -> Iterator[int]:
+    """Process ids of teach's workers that have finished something and work on something."""
+    local = workspace.local("teach")
+    for spool in local.glob("spool-*.tar"):
+        pid = int(spool.name.split("-")[1])
+        marker = local / f"inflight-{pid}"
+        try:
+            if spool.stat().st_size > 0 and marker.read_text().strip():
+                yield pid
+        except FileNotFoundError:
+            continue
+
+
+def num_recomputed(workspace: Workspace, stage: str) -> int:
+    """Items that the ledger saw finished more than once."""
+    with Ledger(workspace.local(stage)) as ledger:
+        return sum(count - 1 for count in ledger.times_done().values())
+
+
+def picture_of_unseen_shoe(path: Path) -> None:
+    """The left view of a shoe that no stage has seen, as a photo with its background removed."""
+    from models.cameras import NAMED_AZIMUTHS_DEG, orbit_camera
+    from models.geometry import Mesh
+    from models.rendering import render
+    from models.shapes import make
+    from models.views import encode_png
+
+    mesh = make("shoe", UNSEEN_SEED).mesh
+    low, high = mesh.vertices_N3.min(axis=0), mesh.vertices_N3.max(axis=0)
+    canonical = Mesh((mesh.vertices_N3 - (low + high) / 2) / (high - low).max(), mesh.faces_F3, mesh.colours_N4)
+    camera = orbit_camera(NAMED_AZIMUTHS_DEG["left"], 12.0, distance=2.7, fov_deg=40.0, size_px=512)
+    path.write_bytes(encode_png(render(canonical, [camera], 512).rgba_VHW4[0]))
+
+
+def print_table(workspace: Workspace) -> None:
+    metrics = json.loads(workspace.metrics_file("evaluate").read_text())
+    test = metrics["test"]
+    table = Table(title=f"{test['num_items']} test shoes", box=None, header_style="bold", title_justify="left")
+    for column in ("", "Chamfer", "F-score", "normals", "IoU", "against mean shape"):
+        table.add_column(column, justify="left" if not column else "right")
+    mean_shape = test["mean_shape"]["chamfer"]
+    for method, words in METHODS.items():
+        if method in test:
+            row = test[method]
+            share = row["chamfer"] / mean_shape - 1
+            figures = [f"{row[name]:.4f}" for name in ("chamfer", "fscore", "normal_consistency", "iou")]
+            table.add_row(words, *figures, f"{share:+.0%}")
+    Console(width=110).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

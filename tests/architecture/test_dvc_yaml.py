@@ -1,0 +1,47 @@
+import pytest
+import yaml
+
+from tasks.stages import ORDER, load_stage
+from tasks.workspace import template
+
+STAGES = yaml.safe_load(template("dvc.yaml").read_text())["stages"]
+
+
+def names(entries):
+    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
+
+
+def test_dvc_has_every_stage_in_order():
+    assert list(STAGES) == list(ORDER)
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_command_runs_the_stage(name):
+    assert STAGES[name]["cmd"] == f"python -P -m tasks {name}"
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_dependencies_are_the_upstreams_items_and_nothing_else(name):
+    upstreams = load_stage(name).upstreams
+    expected = {f"artifacts/{upstream}/items.jsonl" for upstream in upstreams} or {"${ingest.inbox}"}
+    assert set(STAGES[name]["deps"]) == expected
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_outputs_persist_and_are_those_of_the_protocol(name):
+    stage = load_stage(name)
+    expected = {f"artifacts/{name}/{file}" for file in ("items.jsonl", "shards", "failures.json", *stage.publishes)}
+    outs = [*STAGES[name]["outs"], *STAGES[name].get("plots", [])]
+    assert set(names(outs)) == expected
+    assert names(STAGES[name]["metrics"]) == [f"artifacts/{name}/metrics.json"]
+    for entry in [*outs, *STAGES[name]["metrics"]]:
+        assert next(iter(entry.values()))["persist"] is True
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_params_are_the_stages_own_block_and_versions_and_never_run(name):
+    params = STAGES[name]["params"]
+    assert name in params
+    assert "run" not in params
+    versions = next(entry["versions.yaml"] for entry in params if isinstance(entry, dict))
+    assert f"stages.{name}" in versions

@@ -1,0 +1,58 @@
+import pkgutil
+import subprocess
+import sys
+
+from models import plugins
+from tasks.stages import CLASSES
+
+HEAVY = ("torch", "pytorch3d", "pyrender", "OpenGL", "trimesh", "rembg", "onnxruntime", "skimage", "scipy", "igl", "prefect")
+LIGHT = [
+    "flows.cli",
+    "tasks.__main__",
+    "tasks.overview",
+    "tasks.items",
+    "tasks.worker",
+    *(reference.partition(":")[0] for reference in CLASSES.values()),
+    *(f"{package}.{name}" for family, package in plugins.FAMILIES.items() for name in plugins.known(family)),
+]
+
+
+def test_planning_stages_and_plugins_import_nothing_heavy():
+    code = f"""
+import importlib, sys
+for name in {LIGHT!r}:
+    importlib.import_module(name)
+    heavy = [module for module in {HEAVY!r} if module in sys.modules]
+    assert not heavy, f"importing {{name}} imports {{heavy}}"
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr.strip().splitlines()[-1]
+
+
+def test_importing_any_module_prints_nothing_and_reads_no_environment():
+    code = """
+import importlib, os, pkgutil
+import numpy, pydantic, yaml, typer, prefect, torch, pytorch3d.ops, pytorch3d.loss  # what others do at import is theirs
+class Watched(dict):
+    def __getitem__(self, key):
+        raise AssertionError(f"reads {key} from the environment")
+    get = __getitem__
+for package in ("models", "tasks", "flows"):
+    module = importlib.import_module(package)
+    names = [info.name for info in pkgutil.walk_packages(module.__path__, package + ".") if not info.name.endswith("__main__")]
+    for name in names:
+        before, os.environ = os.environ, os.environ
+        importlib.import_module(name)
+"""
+    done = subprocess.run([sys.executable, "-P", "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout == ""
+
+
+def test_there_is_no_junk_drawer():
+    names = {
+        info.name.rpartition(".")[2]
+        for package in ("models", "tasks", "flows")
+        for info in pkgutil.walk_packages([package], package + ".")
+    }
+    assert not names & {"utils", "common", "helpers", "util", "misc"}
