@@ -104,7 +104,7 @@ def test_an_unknown_shape_lists_the_known_ones() -> None:
 def test_a_lofted_prism_has_its_exact_volume() -> None:
     angle = 2 * np.pi * np.arange(8) / 8
     octagon = np.stack([np.cos(angle), 0 * angle, np.sin(angle)], axis=1)
-    rings = np.stack([octagon, octagon + [0, 2.0, 0]])
+    rings = np.stack([octagon, octagon + np.array([0, 2.0, 0])])
     solid = loft(rings, (1.0, 0.0, 0.0))
     area = 8 / 2 * np.sin(np.pi / 4)
     assert signed_volume(solid.vertices_N3, solid.faces_F3) == pytest.approx(2 * area)
@@ -123,7 +123,7 @@ def test_a_hoop_has_pappus_volume() -> None:
 
 def test_to_mesh_keeps_the_parts_apart() -> None:
     ring = np.array([[1.0, 0, 0], [0, 0, 1.0], [-1.0, 0, 0], [0, 0, -1.0]])
-    part = loft(np.stack([ring, ring + [0, 1.0, 0]]), (0.0, 1.0, 0.0))
+    part = loft(np.stack([ring, ring + np.array([0, 1.0, 0])]), (0.0, 1.0, 0.0))
     mesh = to_mesh([part, part])
     assert isinstance(mesh, Mesh)
     assert mesh.faces_F3.max() == 2 * len(part.vertices_N3) - 1
