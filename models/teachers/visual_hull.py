@@ -138,8 +138,8 @@ def _hull_distance(
 def silhouette_distance(alpha_HW: ByteArray, threshold: float) -> FloatArray | None:
     """Signed distance (H, W) in pixels of pixel centres to the silhouette's edge, positive inside; None if it is empty.
 
-    Edge pixels are partly covered, which tells where in the pixel the edge runs: distances are measured from there. Exact
-    for edges along rows and columns, within a third of a pixel for others.
+    Edge pixels are partly covered, which tells where in the pixel the edge runs: distances are measured from there.
+    Exact for edges along rows and columns, within a third of a pixel for others.
     """
     from scipy import ndimage
 
