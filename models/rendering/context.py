@@ -29,6 +29,7 @@ class GLContext:
     def __init__(self, platform_name: Literal["egl", "osmesa"]) -> None:
         _bind_opengl(platform_name)
         import pyrender
+        from OpenGL.error import Error as GLError
         from pyrender.shader_program import ShaderProgramCache
 
         self.platform_name = platform_name
@@ -36,7 +37,7 @@ class GLContext:
             self._platform = _platform(platform_name)
             self._platform.init_context()
             self._platform.make_current()
-        except (RuntimeError, ValueError, AssertionError, OSError) as error:
+        except (GLError, ImportError, RuntimeError, ValueError, AssertionError, OSError) as error:
             raise Unavailable(f"no {platform_name} context ({_first_line(error)}); {_remedy()}") from error
         self.renderer: Any = pyrender.Renderer(1, 1)
         self.renderer._program_cache = ShaderProgramCache(shader_dir=str(Path(__file__).parent / "shaders"))
