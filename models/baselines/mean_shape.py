@@ -42,4 +42,4 @@ def _level_set(sdf_RRR: npt.NDArray[np.float64]) -> Mesh:
     padded = np.pad(sdf_RRR, 1, constant_values=TRUNCATION)
     vertices_N3, faces_F3, _, _ = marching_cubes(padded, 0.0, allow_degenerate=False)
     vertices_N3 = (vertices_N3 - 0.5) / RESOLUTION - 0.5
-    return Mesh(vertices_N3.astype(np.float32), faces_F3[:, ::-1].astype(np.int32))
+    return Mesh(vertices_N3.astype(np.float32), faces_F3.astype(np.int32))

@@ -12,8 +12,9 @@ from PIL import Image, ImageDraw
 from models.cameras import Camera
 from models.geometry import Mesh
 
-OVERSAMPLING = 4
-"""PIL's polygons cover every pixel they touch; sampling the centres of a finer drawing takes that fat off."""
+OVERSAMPLING = 5
+"""PIL's polygons cover every pixel they touch; sampling the centres of a finer drawing takes that fat off. Odd, so that
+a fine pixel lies at the centre."""
 
 
 def silhouette(mesh: Mesh, camera: Camera, size_px: int) -> npt.NDArray[np.bool_]:

@@ -1,0 +1,36 @@
+import numpy as np
+import trimesh
+
+from models.baselines.icosphere_fit import fit_icosphere
+from models.geometry import Mesh
+from models.metrics import Protocol, Surface, compare
+
+PROTOCOL = Protocol(num_points=4_000, iou_resolution=32)
+
+
+def mesh_of(shape: trimesh.Trimesh) -> Mesh:
+    return Mesh(shape.vertices.astype(np.float32), shape.faces.astype(np.int32))
+
+
+def test_a_box_is_fitted_to_nearly_the_sampling_floor() -> None:
+    truth = Surface(mesh_of(trimesh.creation.box(extents=(1, 0.4, 0.6))), PROTOCOL)
+    fit = fit_icosphere(truth.mesh, num_steps=40, seed=0)
+    figures, floor = compare(fit, truth), compare(truth.mesh, truth)
+    assert fit.vertices_N3.shape == (2562, 3)
+    assert figures.chamfer < 1.1 * floor.chamfer
+    assert figures.iou > 0.95
+
+
+def test_a_concave_shape_is_reached_too() -> None:
+    capsule = trimesh.creation.capsule(height=0.7, radius=0.1)
+    bent = np.asarray(capsule.vertices) - [0, 0, 0.35]
+    bent[:, 0] += 1.2 * bent[:, 2] ** 2
+    truth = Surface(Mesh(bent.astype(np.float32), capsule.faces.astype(np.int32)), PROTOCOL)
+    figures = compare(fit_icosphere(truth.mesh, num_steps=40, seed=0), truth)
+    assert figures.chamfer < 1.2 * compare(truth.mesh, truth).chamfer
+
+
+def test_equal_seeds_give_equal_vertices() -> None:
+    truth = mesh_of(trimesh.creation.box(extents=(1, 0.4, 0.6)))
+    first, second = (fit_icosphere(truth, num_steps=4, seed=3) for _ in range(2))
+    np.testing.assert_array_equal(first.vertices_N3, second.vertices_N3)
