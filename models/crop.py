@@ -48,15 +48,16 @@ def crop(rgba_HW4: ByteArray, square: Square, size_px: int) -> ByteArray:
 
 
 def resize(rgba_HW4: ByteArray, size_px: int) -> ByteArray:
-    """The image as (size_px, size_px, 4): bicubic, antialiased, so that hidden colour cannot bleed in.
+    """The image as (size_px, size_px, 4), antialiased. Colour hidden under transparency cannot bleed in.
 
-    Pillow premultiplies RGBA before it resamples and divides again after.
+    Pillow premultiplies RGBA before it resamples and divides again after. Hamming is nearly as sharp as bicubic and,
+    having no negative lobes, leaves no bright rims where clipped alpha and colour would disagree.
     """
     from PIL import Image
 
     if rgba_HW4.shape[:2] == (size_px, size_px):
         return rgba_HW4
-    resized = Image.fromarray(rgba_HW4).resize((size_px, size_px), Image.Resampling.BICUBIC)
+    resized = Image.fromarray(rgba_HW4).resize((size_px, size_px), Image.Resampling.HAMMING)
     return np.asarray(resized)
 
 

@@ -85,7 +85,7 @@ def _load(family: str, checkpoint: str) -> Any:
     import transformers
 
     try:
-        config = transformers.AutoConfig.from_pretrained(checkpoint)
+        config = transformers.AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
     except OSError as error:
         raise Unavailable(f"cannot read the checkpoint {checkpoint}: {error}") from error
     if config.model_type not in MODEL_TYPES[family]:
