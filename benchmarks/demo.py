@@ -18,6 +18,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.views import canonical
 from tasks.collections.ledger import Ledger
 from tasks.stages import ORDER
 from tasks.workspace import Workspace
@@ -92,16 +93,12 @@ def num_recomputed(workspace: Workspace, stage: str) -> int:
 def picture_of_unseen_shoe(path: Path) -> None:
     """The left view of a shoe that no stage has seen, as a photo with its background removed."""
     from models.cameras import NAMED_AZIMUTHS_DEG, orbit_camera
-    from models.geometry import Mesh
     from models.rendering import render
     from models.shapes import make
     from models.views import encode_png
 
-    mesh = make("shoe", UNSEEN_SEED).mesh
-    low, high = mesh.vertices_N3.min(axis=0), mesh.vertices_N3.max(axis=0)
-    canonical = Mesh((mesh.vertices_N3 - (low + high) / 2) / (high - low).max(), mesh.faces_F3, mesh.colours_N4)
     camera = orbit_camera(NAMED_AZIMUTHS_DEG["left"], 12.0, distance=2.7, fov_deg=40.0, size_px=512)
-    path.write_bytes(encode_png(render(canonical, [camera], 512).rgba_VHW4[0]))
+    path.write_bytes(encode_png(render(canonical(make("shoe", UNSEEN_SEED).mesh), [camera], 512).rgba_VHW4[0]))
 
 
 def print_table(workspace: Workspace) -> None:
