@@ -133,7 +133,7 @@ class Ingest(Stage):
         for entry in params.sources:
             source = plugins.load("sources", entry.source)
             inbox = context.workspace / params.inbox
-            for found in source.find(entry, context.workspace, inbox, context.digest):
+            for found in source.find(entry, inbox, context.digest):
                 if isinstance(found, Ignored):
                     self._tally.ignored += 1
                     log.debug("ingest: left out %s: %s", found.path, found.reason)

@@ -3,7 +3,7 @@
     class Params(SourceParams):                                     # its entry's keys, with defaults
         source: Literal["mine"] = "mine"
 
-    def find(params, workspace, inbox, digest) -> Iterator[Found | Ignored]:
+    def find(params, inbox, digest) -> Iterator[Found | Ignored]:
         ...                                     # in the planner: list only, open no mesh, no photo
 
     def load(payload, max_bytes) -> Loaded:

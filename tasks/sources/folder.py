@@ -1,4 +1,4 @@
-"""Meshes and photos of a folder: `{source: folder, path: ../shared/data, exclude: [masks/*]}`.
+"""Meshes and photos of the inbox, or of a folder in it: `{source: folder, path: scans, exclude: [masks/*]}`.
 
     shoes/boot.obj boot.mtl leather.png     one mesh; its material and texture belong to it
     shoes/clog_front.jpg clog_left.jpg      one photo set with two views
@@ -38,8 +38,8 @@ Digest = Callable[[Path], str]
 
 class Params(SourceParams):
     source: Literal["folder"] = "folder"
-    path: str | None = None
-    """The folder, relative to the workspace; None is the inbox."""
+    path: str = "."
+    """A folder inside the inbox (DVC watches the inbox, so nothing outside it may be read); links are followed."""
     recursive: bool = True
     """Whether folders inside it are read as well. Hidden files and folders never are."""
     include: tuple[str, ...] = ()
@@ -71,10 +71,14 @@ class Params(SourceParams):
         return value
 
 
-def find(params: Params, workspace: Path, inbox: Path, digest: Digest) -> Iterator[Found | Ignored]:
+def find(params: Params, inbox: Path, digest: Digest) -> Iterator[Found | Ignored]:
     """Its meshes, photos and photo sets in the order of their paths. Raises ValueError for a missing folder."""
-    root = inbox if params.path is None else workspace / params.path
-    if params.path is not None and not root.is_dir():
+    root = Path(os.path.normpath(inbox / params.path))
+    if not root.is_relative_to(os.path.normpath(inbox)):
+        raise ValueError(
+            f"ingest.sources: folder, path: {params.path}: lies outside the inbox {inbox}; link it there, or set ingest.inbox"
+        )
+    if params.path != "." and not root.is_dir():
         raise ValueError(f"no folder at {root} (ingest.sources: folder, path: {params.path})")
     yield from _Listing(params, root, digest).items()
 

@@ -35,7 +35,7 @@ class Params(SourceParams):
     """`inbox_empty` makes nothing as soon as the inbox holds a file."""
 
 
-def find(params: Params, workspace: Path, inbox: Path, digest: Callable[[Path], str]) -> Iterator[Found]:
+def find(params: Params, inbox: Path, digest: Callable[[Path], str]) -> Iterator[Found]:
     """One item for each index. Their meshes are made in the worker."""
     if params.when == "inbox_empty" and _holds_files(inbox):
         return

@@ -217,7 +217,7 @@ def test_params_survive_a_round_trip() -> None:
 
 @pytest.mark.skipif(not REAL_DATA.is_dir(), reason="the optional real data is not there")
 def test_the_real_data_goes_through(tmp_path: Path) -> None:
-    params = {"sources": [{"source": "folder", "path": str(REAL_DATA), "exclude": ["masks/*"]}]}
+    params = {"inbox": str(REAL_DATA), "sources": [{"source": "folder", "exclude": ["masks/*"]}]}
     items = wanted(tmp_path, **params)
     assert Counter(facts(item)["kind"] for item in items) == {"mesh": 51, "photo": 6}
     assert Counter(facts(item)["up_axis"] for item in items) == {"z": 37, "y": 14, None: 6}

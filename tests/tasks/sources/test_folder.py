@@ -29,7 +29,7 @@ def write(tmp_path: Path) -> Write:
 
 
 def listing(tmp_path: Path, **params: Any) -> list[Found | Ignored]:
-    return list(find(Params(**params), tmp_path, tmp_path / "inbox", file_sha256))
+    return list(find(Params(**params), tmp_path / "inbox", file_sha256))
 
 
 def found(tmp_path: Path, **params: Any) -> list[Found]:
@@ -58,10 +58,12 @@ def test_an_absent_inbox_holds_nothing_but_an_absent_path_is_a_mistake(tmp_path:
         listing(tmp_path, path="nowhere")
 
 
-def test_a_path_is_relative_to_the_workspace(tmp_path: Path) -> None:
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "a.glb").write_bytes(b"a")
+def test_a_path_is_a_folder_inside_the_inbox_and_never_outside(tmp_path: Path, write: Write) -> None:
+    write("other/a.glb")
+    write("b.glb")
     assert labels(tmp_path, path="other") == ["a"]
+    with pytest.raises(ValueError, match=r"lies outside the inbox"):
+        listing(tmp_path, path="../elsewhere")
 
 
 def test_the_id_is_of_the_bytes_and_not_of_the_name(tmp_path: Path, write: Write) -> None:
@@ -222,7 +224,7 @@ def test_listing_opens_no_mesh_and_no_photo(tmp_path: Path, write: Write) -> Non
         digested.append(path.name)
         return "0" * 64
 
-    assert len(list(find(Params(), tmp_path, tmp_path / "inbox", digest))) == 2
+    assert len(list(find(Params(), tmp_path / "inbox", digest))) == 2
     assert digested == ["a.glb", "b.png"]
 
 

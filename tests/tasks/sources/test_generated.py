@@ -11,7 +11,7 @@ from tasks.sources.generated import Params, find, load
 
 
 def found(tmp_path: Path, **params: Any) -> list[Found]:
-    return list(find(Params(**params), tmp_path, tmp_path / "inbox", file_sha256))
+    return list(find(Params(**params), tmp_path / "inbox", file_sha256))
 
 
 def test_items_are_numbered_and_a_larger_count_keeps_the_others(tmp_path: Path) -> None:
