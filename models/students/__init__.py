@@ -77,6 +77,9 @@ class Student(Protocol):
     def calibrate(self, shapes: ShapeSet) -> None:
         """Set what is measured on the training items, once, before the first step (input statistics, start shape)."""
 
+    def inputs(self, batch: Batch) -> tuple[torch.Tensor, ...]:
+        """What the network is given in training: tokens and present views first, more where training needs more."""
+
     def loss(self, outputs: Any, batch: Batch, alpha: float) -> Terms:
         """The named terms of the loss; their weighted sum is minimised. alpha: the teacher's share."""
 

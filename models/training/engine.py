@@ -171,7 +171,7 @@ class _Training:
         )
         with nullcontext() if last else self.world.without_sync(self.model):
             with _autocast(recipe, self.device):
-                outputs = self.model(batch.tokens_BVHWC, batch.present_BV)
+                outputs = self.model(*self.student.inputs(batch))
             terms = self.student.loss(outputs, batch, alpha)
             (total(terms) * share * self.world.size).backward()  # type: ignore[no-untyped-call]
         return terms

@@ -8,6 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 
+LEVELS = (2, 3, 4)
+"""The levels of the student: 162, 642 and 2,562 vertices."""
+
+
 @dataclass(frozen=True)
 class Sphere:
     """A closed triangulation of the unit sphere.

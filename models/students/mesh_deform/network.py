@@ -14,12 +14,14 @@ from models.geometry import Mesh
 from models.losses import SurfaceRegularisers, Terms, distillation, sample_faces
 from models.students import FeatureSpec
 from models.students.mesh_deform import SIZES, Params, Size
-from models.students.mesh_deform.icosphere import icosphere, neighbours
+from models.students.mesh_deform.icosphere import LEVELS, icosphere, neighbours
+from models.students.mesh_deform.layers import averaging, subdivided, zeroed
+from models.students.mesh_deform.shape_space import LinearReader, ShapeSpace
 from models.training.data import Batch, ShapeSet
 from models.training.sampler import Stream
 
-LEVELS = (2, 3, 4)
-"""Icosphere levels: 162, 642 and 2,562 vertices."""
+CALIBRATED = 256
+"""Items, the first ones, that the closed-form start is fitted to."""
 
 
 class MeshDeform:
@@ -36,11 +38,18 @@ class MeshDeform:
         )
 
     def calibrate(self, shapes: ShapeSet) -> None:
-        """Standardise the tokens, and start from the ellipsoid of the teachers' mean spread."""
+        """Standardise the tokens, span the shape space by the shapes' principal modes, and read these off the tokens
+        as well as a linear map can. Shapes are the true ones where there are any, else the teacher's."""
         assert isinstance(self.network, Network)
-        self.network.encoder.standardise(shapes)
-        targets_N3 = shapes.teacher_NP3.std(dim=1)
-        self.network.radii_3.copy_(targets_N3.mean(0) * 3**0.5)  # a sphere's surface has a deviation of r / sqrt(3)
+        network, few = self.network, shapes.select(torch.arange(min(len(shapes), CALIBRATED), device=shapes.present_NV.device))
+        network.encoder.standardise(shapes)
+        points_NP3 = torch.where(few.has_truth_N[:, None, None], few.truth_NP3, few.teacher_NP3)
+        amounts_NR = network.space.fit(points_NP3)
+        fold_N = _fold(torch.arange(len(few), device=few.present_NV.device))
+        network.reader.fit(network.encoder.standard(few.tokens_NVHWC.float()), few.present_NV, amounts_NR, fold_N)
+
+    def inputs(self, batch: Batch) -> tuple[torch.Tensor, ...]:
+        return batch.tokens_BVHWC, batch.present_BV, _fold(batch.item_B)
 
     def loss(self, outputs: torch.Tensor, batch: Batch, alpha: float) -> Terms:
         vertices_BN3 = outputs
@@ -65,28 +74,36 @@ class MeshDeform:
 
 
 class Network(nn.Module):
-    """(tokens_BVHWC, present_BV) -> vertices_BN3 of the finest icosphere, float32."""
+    """(tokens_BVHWC, present_BV) -> vertices_BN3 of the finest icosphere, float32.
 
-    radii_3: torch.Tensor
+    A linear reading of the tokens, corrected by the fused code, picks a whole shape from a linear space. Each level then
+    moves its vertices by what they see in the tokens; the finer one starts from the coarser one's offsets.
+    """
 
     def __init__(self, size: Size, spec: FeatureSpec) -> None:
         super().__init__()
         self.encoder = TokenEncoder(size, spec)
         self.fusion = ViewFusion(size.code, len(spec.views))
-        self.levels = nn.ModuleList(Level(size, level, coarsest=level == LEVELS[0]) for level in LEVELS)
-        self.register_buffer("radii_3", torch.full((3,), 0.4))
+        self.space = ShapeSpace(size.rank)
+        self.reader = LinearReader(spec, size.rank)
+        self.mixture = zeroed(nn.Linear(size.code, size.rank))
+        self.levels = nn.ModuleList(Level(size, level) for level in LEVELS)
 
-    def forward(self, tokens_BVHWC: torch.Tensor, present_BV: torch.Tensor) -> torch.Tensor:
-        local_BVLD, code_BVC = self.encoder(tokens_BVHWC)
+    def forward(
+        self, tokens_BVHWC: torch.Tensor, present_BV: torch.Tensor, fold_B: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        standard_BVHWC = self.encoder.standard(tokens_BVHWC)
+        local_BVLD, code_BVC = self.encoder(standard_BVHWC)
         code_BC = self.fusion(code_BVC, present_BV)
         seen_BK = present_BV.repeat_interleave(local_BVLD.shape[2], dim=1)
         local_BKD = local_BVLD.flatten(1, 2)
-        vertices_BN3: torch.Tensor | None = None
+        base_BN3 = self.space(self.reader(standard_BVHWC, present_BV, fold_B) + self.mixture(code_BC))
+        offset_BN3: torch.Tensor | None = None
         feature_BND: torch.Tensor | None = None
         for level in self.levels:
-            vertices_BN3, feature_BND = level(vertices_BN3, feature_BND, code_BC, local_BKD, seen_BK, self.radii_3)
-        assert vertices_BN3 is not None
-        return vertices_BN3
+            offset_BN3, feature_BND = level(base_BN3, offset_BN3, feature_BND, code_BC, local_BKD, seen_BK)
+        assert offset_BN3 is not None
+        return base_BN3 + offset_BN3
 
 
 class TokenEncoder(nn.Module):
@@ -104,8 +121,8 @@ class TokenEncoder(nn.Module):
         self.register_buffer("std_C", torch.ones(spec.channels))
         self.project = nn.Linear(spec.channels, width)
         self.mix = nn.Conv2d(width, width, 3, padding=1)
-        self.register_buffer("rows_GH", _averaging(spec.grid[0], side), persistent=False)
-        self.register_buffer("columns_GW", _averaging(spec.grid[1], side), persistent=False)
+        self.register_buffer("rows_GH", averaging(spec.grid[0], side), persistent=False)
+        self.register_buffer("columns_GW", averaging(spec.grid[1], side), persistent=False)
         self.blocks = nn.ModuleList(GridBlock(width) for _ in range(size.token_blocks))
         self.place_VL = nn.Parameter(torch.randn(len(spec.views), side * side, width) * 0.02)
         self.squeeze = nn.Linear(width, 16)
@@ -125,10 +142,13 @@ class TokenEncoder(nn.Module):
         self.mean_C.copy_(mean)
         self.std_C.copy_(std.clamp(min=float(std.mean()) * 0.05 + 1e-6))
 
-    def forward(self, tokens_BVHWC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        batch, views = tokens_BVHWC.shape[:2]
-        standard = (tokens_BVHWC.flatten(0, 1) - self.mean_C) / self.std_C
-        grid_XDHW = functional.gelu(self.project(standard)).permute(0, 3, 1, 2)
+    def standard(self, tokens_BVHWC: torch.Tensor) -> torch.Tensor:
+        """Tokens of zero mean and unit deviation."""
+        return (tokens_BVHWC - self.mean_C) / self.std_C
+
+    def forward(self, standard_BVHWC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        batch, views = standard_BVHWC.shape[:2]
+        grid_XDHW = functional.gelu(self.project(standard_BVHWC.flatten(0, 1))).permute(0, 3, 1, 2)
         grid_XDHW = functional.gelu(self.mix(grid_XDHW))
         grid_XDGG = torch.einsum("gh,xdhw,kw->xdgk", self.rows_GH, grid_XDHW, self.columns_GW)
         for block in self.blocks:
@@ -172,73 +192,46 @@ class ViewFusion(nn.Module):
 
 
 class Level(nn.Module):
-    """One resolution: subdivide, move the vertices by modes that the code chooses, then by what each of them sees."""
+    """One resolution: take the coarser offsets and features over, look at the tokens, move the vertices further."""
 
-    sphere_N3: torch.Tensor
-    rounding_N3: torch.Tensor
     parents_M2: torch.Tensor
     waves_NF: torch.Tensor
 
-    def __init__(self, size: Size, level: int, *, coarsest: bool) -> None:
+    def __init__(self, size: Size, level: int) -> None:
         super().__init__()
         sphere = icosphere(level)
-        vertices = torch.from_numpy(sphere.vertices_N3)
-        parents = torch.from_numpy(sphere.parents_M2)
-        coarse = vertices if coarsest else _subdivided(vertices[None, : -len(parents)], parents)[0]
-        self.coarsest = coarsest
-        self.register_buffer("sphere_N3", vertices, persistent=False)
-        self.register_buffer("rounding_N3", vertices - coarse, persistent=False)
-        self.register_buffer("parents_M2", parents, persistent=False)
-        self.register_buffer("waves_NF", _waves(vertices), persistent=False)
-
+        self.register_buffer("parents_M2", torch.from_numpy(sphere.parents_M2), persistent=False)
+        self.register_buffer("waves_NF", _waves(torch.from_numpy(sphere.vertices_N3)), persistent=False)
         width = size.width
-        self.modes = Modes(size, len(vertices)) if level < LEVELS[-1] else None
         self.start = nn.Linear(self.waves_NF.shape[1] + 3, width)
         self.from_code = nn.Linear(size.code, width)
         self.look = Look(width, size.heads) if level < LEVELS[-1] else None
         self.blocks = nn.ModuleList(GraphBlock(width, sphere.faces_F3) for _ in range(size.vertex_blocks))
         self.norm = nn.LayerNorm(width)
-        self.move = _zeroed(nn.Linear(width, 3))
+        self.move = zeroed(nn.Linear(width, 3))
 
     def forward(
         self,
-        vertices_BN3: torch.Tensor | None,
+        base_BM3: torch.Tensor,
+        offset_BN3: torch.Tensor | None,
         feature_BND: torch.Tensor | None,
         code_BC: torch.Tensor,
         local_BKD: torch.Tensor,
         seen_BK: torch.Tensor,
-        radii_3: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        if vertices_BN3 is None or feature_BND is None:
-            vertices_BN3 = (self.sphere_N3 * radii_3).expand(len(code_BC), -1, -1)
-        else:
-            vertices_BN3 = _subdivided(vertices_BN3, self.parents_M2) + self.rounding_N3 * radii_3
-            feature_BND = _subdivided(feature_BND, self.parents_M2)
-        if self.modes is not None:
-            vertices_BN3 = vertices_BN3 + self.modes(code_BC).float()
-        waves = self.waves_NF.expand(len(vertices_BN3), -1, -1)
-        fresh_BND = self.start(torch.cat([waves, vertices_BN3 * 4], dim=-1)) + self.from_code(code_BC)[:, None]
-        feature_BND = fresh_BND if feature_BND is None else feature_BND + fresh_BND
+        """base_BM3: vertices of the finest level, of which the first are this one's. offset, feature: the coarser
+        level's, None at the coarsest. Returns this level's."""
+        base_BN3 = base_BM3[:, : len(self.waves_NF)]
+        offset_BN3 = torch.zeros_like(base_BN3) if offset_BN3 is None else subdivided(offset_BN3, self.parents_M2)
+        waves = self.waves_NF.expand(len(base_BN3), -1, -1)
+        place = torch.cat([waves, (base_BN3 + offset_BN3) * 4], dim=-1)
+        fresh_BND = self.start(place) + self.from_code(code_BC)[:, None]
+        feature_BND = fresh_BND if feature_BND is None else subdivided(feature_BND, self.parents_M2) + fresh_BND
         if self.look is not None:
             feature_BND = self.look(feature_BND, local_BKD, seen_BK)
         for block in self.blocks:
             feature_BND = block(feature_BND)
-        return vertices_BN3 + 0.1 * self.move(self.norm(feature_BND)).float(), feature_BND
-
-
-class Modes(nn.Module):
-    """A linear shape space: the code's mixture of learned displacement fields (B, N, 3)."""
-
-    def __init__(self, size: Size, num_vertices: int) -> None:
-        super().__init__()
-        self.mixture = _zeroed(nn.Linear(size.code, size.rank))
-        self.fields = nn.Linear(size.rank, num_vertices * 3)
-        nn.init.normal_(self.fields.weight, std=0.05)
-        nn.init.zeros_(self.fields.bias)
-
-    def forward(self, code_BC: torch.Tensor) -> torch.Tensor:
-        moved: torch.Tensor = self.fields(self.mixture(code_BC)).unflatten(-1, (-1, 3))
-        return moved
+        return offset_BN3 + 0.1 * self.move(self.norm(feature_BND)).float(), feature_BND
 
 
 class Look(nn.Module):
@@ -310,29 +303,12 @@ def _neighbour_sum(x_BND: torch.Tensor, neighbours_N6: torch.Tensor, valid_N6: t
     return total
 
 
-def _subdivided(x_BND: torch.Tensor, parents_M2: torch.Tensor) -> torch.Tensor:
-    """The values of the coarse vertices, then those half-way between their parents."""
-    middle = (x_BND.index_select(1, parents_M2[:, 0]) + x_BND.index_select(1, parents_M2[:, 1])) / 2
-    return torch.cat([x_BND, middle], dim=1)
-
-
-def _averaging(length: int, cells: int) -> torch.Tensor:
-    """A (cells, length) matrix that averages a row of `length` into `cells` cells of equal extent."""
-    bounds = torch.linspace(0, length, cells + 1, dtype=torch.float64)
-    start, end = bounds[:-1, None], bounds[1:, None]
-    place = torch.arange(length, dtype=torch.float64)
-    overlap = (torch.minimum(end, place + 1) - torch.maximum(start, place)).clamp(min=0)
-    return (overlap / overlap.sum(1, keepdim=True)).float()
+def _fold(item_B: torch.Tensor) -> torch.Tensor:
+    """The fold of the linear reader that a training item belongs to."""
+    return torch.where(item_B < CALIBRATED, item_B % LinearReader.FOLDS, LinearReader.FOLDS)
 
 
 def _waves(sphere_N3: torch.Tensor) -> torch.Tensor:
     """Fourier features of the place on the sphere."""
     angles = torch.cat([sphere_N3 * torch.pi * octave for octave in (0.5, 1.0, 2.0)], dim=-1)
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
-
-
-def _zeroed(linear: nn.Linear) -> nn.Linear:
-    """Starts at zero, so that the first prediction is the start shape."""
-    nn.init.zeros_(linear.weight)
-    nn.init.zeros_(linear.bias)
-    return linear
