@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +18,10 @@ from models.errors import Unavailable
 from models.onnx import METADATA_KEY, Description, Machine, open_session
 
 MODEL_TYPES = {"dinov2": ("dinov2", "dinov2_with_registers"), "depth_anything": ("depth_anything",)}
-DEFAULT_CHECKPOINTS = {
-    "dinov2": "facebook/dinov2-small",
-    "depth_anything": "depth-anything/Depth-Anything-V2-Small-hf",
-}
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """Both families were trained on images normalised so."""
 TOLERANCE = 1e-3
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,26 +32,24 @@ class Export:
     description: Description
     max_difference: float
 
+    def __str__(self) -> str:
+        of = f"{self.path}: {self.description.id} from {self.description.checkpoint}"
+        return f"{of}, licence {self.description.licence}; differs from torch by at most {self.max_difference:.1g}"
+
 
 def export_encoder(
-    family: str,
-    output: Path,
-    *,
-    checkpoint: str | None = None,
-    image_size_px: int = 224,
-    licence: str = "unknown",
+    family: str, checkpoint: str, output: Path, image_size_px: int = 224, *, licence: str = "unknown"
 ) -> Export:
-    """Write `checkpoint` (a folder or a hub id; the family's small model by default) to `output`, batch size free.
+    """Write `checkpoint` (a folder, or a hub id such as facebook/dinov2-small) to `output`, with the batch size free.
 
-    Raises ValueError for what cannot be exported, Unavailable for missing packages or a checkpoint out of reach,
-    RuntimeError where the exported network disagrees with the original.
+    Raises ValueError for what cannot be exported, Unavailable for missing packages or a
+    checkpoint out of reach, RuntimeError where the exported network disagrees with the original.
     """
     if family not in MODEL_TYPES:
         raise ValueError(f"unknown encoder family {family!r}; there are: {', '.join(MODEL_TYPES)}")
     _require_packages()
-    source = checkpoint or DEFAULT_CHECKPOINTS[family]
-    model = _load(family, source)
-    description = _describe(family, model, image_size_px, source, licence)
+    model = _load(family, checkpoint)
+    description = _describe(family, model, image_size_px, checkpoint, licence)
     network = _network(family, model)
     part = output.with_name(output.name + ".part")
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -66,11 +57,10 @@ def export_encoder(
         _write(network, description, part)
         difference = _compare(network, description, part)
         if difference > TOLERANCE:
-            raise RuntimeError(f"{source}: onnxruntime differs from torch by {difference:.2g} (limit {TOLERANCE:g})")
+            raise RuntimeError(f"{checkpoint}: onnxruntime is {difference:.2g} off torch (limit {TOLERANCE:g})")
         part.replace(output)
     finally:
         part.unlink(missing_ok=True)
-    log.info("%s: %s, largest difference from torch %.2g", output, description.id, difference)
     return Export(output, description, difference)
 
 

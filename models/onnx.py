@@ -74,7 +74,7 @@ class ExportedModel:
         self._session = open_session(path, machine)
         text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         if text is None:
-            raise ValueError(f"{path} does not say what it is; write it with `lostwax export-encoder {family}`")
+            raise ValueError(f"{path} does not say what it is; write it with {_command(family)}")
         self.description = Description.from_json(text)
         if self.description.family != family:
             raise ValueError(f"{path} is a {self.description.family} model, not {family}")
@@ -89,10 +89,12 @@ class ExportedModel:
 def exported_path(path: Path | None, family: str, where: str, machine: Machine) -> Path:
     """The model file named by the params key `where`. Raises Unavailable telling how to make one."""
     if path is None:
-        raise Unavailable(
-            f"{where} names no model: run `lostwax export-encoder {family}` and set {where} to the file it writes"
-        )
+        raise Unavailable(f"{where} names no model: run {_command(family)} and set {where} to the file")
     return machine.workspace / path
+
+
+def _command(family: str) -> str:
+    return f"`lostwax export-encoder {family} CHECKPOINT -o FILE`"
 
 
 def open_session(path: Path, machine: Machine) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from models import plugins
@@ -15,11 +17,11 @@ from models.cameras import NAMED_AZIMUTHS_DEG
 from models.crop import Square
 from models.depths import Depth, RenderedDepth
 from models.encoders import Encoder
-from models.errors import BadInput
+from models.errors import EmptyOutput
 from models.onnx import Machine
 from models.params import Block
 from models.views import decode_rgba
-from tasks.stage import Context, Item, Output, Record, Stage
+from tasks.stage import Context, Item, Json, Output, Record, Stage
 
 GRIDS = "grids.safetensors"
 
@@ -89,34 +91,36 @@ def encode_item(item: Item, block: FeatureParams, encoder: Encoder, depth: Depth
     rgba_VSS4 = np.stack([decode_rgba(item.read("matte", f"view.{name}.png")) for name in names])
     tokens_VHWC = encoder.encode(rgba_VSS4)
     if not np.isfinite(tokens_VHWC).all():
-        raise BadInput(f"{encoder.id} gives tokens that float16 cannot hold")
+        raise EmptyOutput(f"{encoder.id} gives tokens that are not finite in float16")
     arrays: dict[str, Any] = {f"tokens.{name}": tokens for name, tokens in zip(names, tokens_VHWC, strict=True)}
-    scale = None
-    if depth is not None:
-        rendered, scale = _rendered_depths(item, block, names)
-        for name, rgba_SS4 in zip(names, rgba_VSS4, strict=True):
-            found = depth.estimate(rgba_SS4, rendered.get(name))
-            if found is not None:
-                arrays[f"depth.{name}"] = found
-    has_depth = any(name.startswith("depth.") for name in arrays)
-    facts = {
+    facts: dict[str, Json] = {
         "encoder": encoder.id,
         "encoder_licence": encoder.licence,
         "channels": encoder.channels,
         "grid": list(tokens_VHWC.shape[1:3]),
         "prefix_tokens_dropped": encoder.num_prefix_tokens,
         "views": names,
-        "depth": depth.id if depth and has_depth else None,
-        "depth_licence": depth.licence if depth and has_depth else None,
-        "depth_scale": scale,
     }
-    return Output({GRIDS: save(arrays)}, facts=facts)
+    rendered, scale = _rendered_depths(item, block, names)
+    maps = {} if depth is None else _depth_maps(depth, dict(zip(names, rgba_VSS4, strict=True)), rendered)
+    facts |= {"depth": None, "depth_licence": None, "depth_scale": scale}
+    if depth is not None and maps:
+        facts |= {"depth": depth.id, "depth_licence": depth.licence}
+    return Output({GRIDS: save(arrays | maps)}, facts=facts)
+
+
+def _depth_maps(
+    depth: Depth, rgba_by_view: Mapping[str, npt.NDArray[np.uint8]], rendered: Mapping[str, RenderedDepth]
+) -> dict[str, Any]:
+    """`depth.VIEW` of the views that can have one."""
+    found = {name: depth.estimate(rgba_SS4, rendered.get(name)) for name, rgba_SS4 in rgba_by_view.items()}
+    return {f"depth.{name}": values for name, values in found.items() if values is not None}
 
 
 def _rendered_depths(
     item: Item, block: FeatureParams, names: Sequence[str]
 ) -> tuple[dict[str, RenderedDepth], float | None]:
-    """Rendered depth by view, and what its units are worth; nothing where the plug-in does not use it."""
+    """Rendered depth by view, and what its unit is worth; nothing where the plug-in does not use it."""
     if not _uses_rendered(block) or not _has_depth(item.records, names):
         return {}, None
     squares = json.loads(item.read("matte", "crops.json"))
@@ -139,10 +143,8 @@ def _uses_rendered(block: FeatureParams) -> bool:
     return block.depth is not None and bool(plugins.load("depths", block.depth).USES_RENDERED)
 
 
-def _decode_depth(data: bytes) -> Any:
-    """(H, W) uint16 of a depth PNG."""
-    import io
-
+def _decode_depth(data: bytes) -> npt.NDArray[np.uint16]:
+    """(H, W) of a depth PNG."""
     from PIL import Image
 
     with Image.open(io.BytesIO(data)) as image:

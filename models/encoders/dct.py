@@ -49,14 +49,13 @@ class DctEncoder:
 
     def encode(self, rgba_BHW4: npt.NDArray[np.uint8]) -> npt.NDArray[np.float16]:
         """Tokens (B, grid, grid, 384). Summed in float64, so that float16 rounds alike on every machine."""
-        size = self.grid * PATCH_PX
-        sized = np.stack([crop.resize(rgba, size) for rgba in rgba_BHW4])
-        alpha = sized[..., 3:] / 255.0
-        planes_BSS4 = np.concatenate([sized[..., :3] / 255.0 * alpha, alpha], axis=-1)
-        split = planes_BSS4.reshape(-1, self.grid, PATCH_PX, self.grid, PATCH_PX, NUM_PLANES)
-        patches_BGG4P = split.transpose(0, 1, 3, 5, 2, 4).reshape(-1, self.grid, self.grid, NUM_PLANES, PATCH_PX**2)
+        grid = self.grid
+        sized_BSS4 = np.stack([crop.resize(rgba, grid * PATCH_PX) for rgba in rgba_BHW4])
+        split = sized_BSS4.reshape(-1, grid, PATCH_PX, grid, PATCH_PX, NUM_PLANES).transpose(0, 1, 3, 5, 2, 4)
+        patches_BGG4P = split.reshape(-1, grid, grid, NUM_PLANES, PATCH_PX**2) / 255.0
+        patches_BGG4P[..., :3, :] *= patches_BGG4P[..., 3:, :]
         coefficients = patches_BGG4P @ self._basis_PK
-        return coefficients.reshape(-1, self.grid, self.grid, self.channels).astype(np.float16)
+        return coefficients.reshape(-1, grid, grid, self.channels).astype(np.float16)
 
 
 def zigzag_basis(size: int) -> npt.NDArray[np.float64]:

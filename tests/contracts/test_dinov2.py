@@ -56,7 +56,7 @@ def checkpoints(tmp_path_factory) -> Path:
 def exported(request, checkpoints) -> tuple[Export, Path, int]:
     name, num_prefix_tokens = request.param
     output = checkpoints / f"{name}.onnx"
-    export = export_encoder("dinov2", output, checkpoint=str(checkpoints / name), image_size_px=SIZE_PX)
+    export = export_encoder("dinov2", str(checkpoints / name), output, SIZE_PX)
     return export, checkpoints / name, num_prefix_tokens
 
 
@@ -67,6 +67,7 @@ def views(num: int) -> np.ndarray:
 def test_the_export_agrees_with_torch(exported):
     export, _, _ = exported
     assert export.max_difference < 1e-4
+    assert str(export).startswith(f"{export.path}: {export.description.id} from ")
     assert export.path.is_file() and not list(export.path.parent.glob("*.part*"))
 
 
@@ -112,7 +113,7 @@ def test_the_stage_writes_them_and_records_what_was_dropped(exported, tmp_path):
 
 def test_depth_anything_orders_the_object_and_leaves_the_rest_zero(checkpoints):
     output = checkpoints / "depth.onnx"
-    export = export_encoder("depth_anything", output, checkpoint=str(checkpoints / "depth"), image_size_px=SIZE_PX)
+    export = export_encoder("depth_anything", str(checkpoints / "depth"), output, SIZE_PX)
     assert export.max_difference < 1e-4
     rgba = views(1)[0]
     rgba[..., 3] = 0
@@ -132,12 +133,12 @@ def test_a_model_of_the_other_family_is_refused(exported):
 
 def test_a_checkpoint_of_another_kind_is_refused(checkpoints, tmp_path):
     with pytest.raises(ValueError, match="is a depth_anything checkpoint; dinov2 exports dinov2 or"):
-        export_encoder("dinov2", tmp_path / "x.onnx", checkpoint=str(checkpoints / "depth"), image_size_px=SIZE_PX)
+        export_encoder("dinov2", str(checkpoints / "depth"), tmp_path / "x.onnx", SIZE_PX)
 
 
 def test_an_image_size_off_the_patch_grid_is_refused(checkpoints, tmp_path):
     with pytest.raises(ValueError, match="50 px is no multiple of the patch size 14 px"):
-        export_encoder("dinov2", tmp_path / "x.onnx", checkpoint=str(checkpoints / "plain"), image_size_px=50)
+        export_encoder("dinov2", str(checkpoints / "plain"), tmp_path / "x.onnx", 50)
 
 
 def test_a_checkpoint_out_of_reach_is_unavailable(tmp_path, monkeypatch):
@@ -146,7 +147,7 @@ def test_a_checkpoint_out_of_reach_is_unavailable(tmp_path, monkeypatch):
 
     monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", no_network)
     with pytest.raises(Unavailable, match="cannot read the checkpoint facebook/dinov2-small: We couldn't connect"):
-        export_encoder("dinov2", tmp_path / "x.onnx")
+        export_encoder("dinov2", "facebook/dinov2-small", tmp_path / "x.onnx")
 
 
 def test_pickled_weights_are_refused(checkpoints, tmp_path):
@@ -155,9 +156,9 @@ def test_pickled_weights_are_refused(checkpoints, tmp_path):
     (tmp_path / "config.json").write_bytes((checkpoints / "plain" / "config.json").read_bytes())
     torch.save({}, tmp_path / "pytorch_model.bin")
     with pytest.raises(Unavailable, match="cannot read the weights"):
-        export_encoder("dinov2", tmp_path / "x.onnx", checkpoint=str(tmp_path), image_size_px=SIZE_PX)
+        export_encoder("dinov2", str(tmp_path), tmp_path / "x.onnx", SIZE_PX)
 
 
 def test_an_unknown_family_lists_the_known_ones(tmp_path):
     with pytest.raises(ValueError, match=r"unknown encoder family 'clip'; there are: dinov2, depth_anything"):
-        export_encoder("clip", tmp_path / "x.onnx")
+        export_encoder("clip", "openai/clip", tmp_path / "x.onnx")
