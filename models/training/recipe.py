@@ -45,13 +45,13 @@ class Recipe(Block):
     """How often an item is shown with a random part of its views, so that one photo suffices later."""
     validate_every_epochs: int = Field(5, ge=1)
     """Epochs between validations; the last epoch is always validated."""
-    validation_points: int = Field(10_000, ge=16)
+    validation_points: int = Field(10_000, ge=16, le=20_000)
     """Fixed points on either side of the validation Chamfer."""
     checkpoint_every_steps: int = Field(100, ge=1)
     """Steps between checkpoints: what a crash can cost."""
     amp: bool = True
     """bfloat16 autocast of the network on CUDA; never on CPU."""
-    num_threads: int = Field(2, ge=1)
+    num_threads: int = Field(1, ge=1)
     """CPU threads of torch. Fixed here because sums, and so the last bits of a result, depend on it."""
 
     @model_validator(mode="after")

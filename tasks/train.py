@@ -1,0 +1,229 @@
+"""train: the student, from the features, teacher meshes and true meshes of the training items. A product.
+
+Files: student.safetensors (averaged weights, best by validation Chamfer), student.json (what it takes to load them) and
+history.json (rows by step and by epoch). `load_student(files)` gives the student back, for evaluation and generation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from models import plugins
+from models.errors import BadInput
+from models.geometry import Mesh, sample_surface
+from models.students import FeatureSpec
+from models.training.recipe import Recipe
+from tasks.features import GRIDS
+from tasks.stage import Context, Item, Json, Output, Record, Stage, Upstream, Wanted
+
+if TYPE_CHECKING:
+    from models.students import Student
+    from models.training.data import ShapeSet
+
+STORED_POINTS = 20_000
+"""Points sampled on each mesh once; every step draws from them."""
+WEIGHTS, DESCRIPTION, HISTORY = "student.safetensors", "student.json", "history.json"
+
+
+class TrainParams(Recipe):
+    """The `train` block: the student and how it is trained."""
+
+    student: str = "mesh_deform"
+    """Plug-in of models/students; its own block is `students.NAME`."""
+
+
+class Train(Stage):
+    """Trains on the items of split `train` that have features and a teacher's mesh, validates on those of `val`.
+
+    Quality: val_chamfer (None without validation items), val_is_proxy (measured to the teacher, for want of truth),
+    num_steps, num_parameters, num_train, num_val, num_without_truth and num_reduced (of the training items: those
+    whose alpha is 1, and those whose teacher ran at reduced quality).
+    """
+
+    name = "train"
+    upstreams = ("features", "teach", "ingest")
+    Params = TrainParams
+    product = True
+    uses_gpu = True
+
+    def plugins(self, params: Any) -> dict[str, str]:
+        return {"students": params.stage(self.name).student}
+
+    def key_params(self, params: Any) -> Json:
+        block: TrainParams = params.stage(self.name)
+        return block.model_dump(mode="json", exclude={"checkpoint_every_steps"})
+
+    def wanted(self, context: Context) -> Iterator[Wanted]:
+        """One product, whose key holds every file it reads and every fact that decides how it is used."""
+        inputs = [("views", _digest(list(_view_names(context))))]
+        for source in _sources(context):
+            inputs += [(f"{stage}/{source.id}/{name}", entry) for stage, name, entry in source.files()]
+            inputs.append((f"facts/{source.id}", _digest([source.split, source.has_truth])))
+        yield Wanted(self.name, self.name, tuple(inputs))
+
+    def start(self, context: Context) -> Callable[[Item], Output]:
+        return lambda item: _train(item, context)
+
+
+def load_student(files: Mapping[str, bytes]) -> Student:
+    """The trained student of a train product's files, on CPU. It needs no teacher and no training data."""
+    from safetensors.torch import load
+
+    description = json.loads(files[DESCRIPTION])
+    plugin = plugins.load("students", description["student"])
+    spec = FeatureSpec.from_json(description["features"])
+    student: Student = plugin.create(plugin.Params(**description["params"]), spec, seed=0)
+    student.network.load_state_dict(load(files[WEIGHTS]))
+    return student
+
+
+@dataclass(frozen=True)
+class Source:
+    """An item to train or validate on: its records, and what of them is used."""
+
+    id: str
+    features: Record
+    teach: Record
+    ingest: Record
+
+    @property
+    def split(self) -> str:
+        return str(self.ingest.facts["split"])
+
+    @property
+    def has_truth(self) -> bool:
+        return bool(self.ingest.facts["has_truth"])
+
+    def files(self) -> list[tuple[str, str, str]]:
+        """(stage, name, sha256) of the files read."""
+        read = [("features", GRIDS, self.features), ("teach", "mesh.glb", self.teach)]
+        if self.has_truth:
+            read.append(("ingest", "mesh.glb", self.ingest))
+        return [(stage, name, record.files[name].sha256) for stage, name, record in read]
+
+
+def _sources(context: Context) -> list[Source]:
+    """The training and validation items by id; those without features or without a teacher's mesh are left out."""
+    features, teach, ingest = (context.upstreams[name].records for name in Train.upstreams)
+    ids = sorted(features.keys() & teach.keys() & ingest.keys())
+    sources = [Source(item_id, features[item_id], teach[item_id], ingest[item_id]) for item_id in ids]
+    return [s for s in sources if s.split in ("train", "val") and "mesh.glb" in s.teach.files]
+
+
+def _train(item: Item, context: Context) -> Output:
+    from safetensors.torch import save
+
+    from models.training.engine import train
+
+    block: TrainParams = context.params.stage("train")
+    plugin_params = context.params.plugin("students", block.student)
+    sources = _sources(context)
+    training = [source for source in sources if source.split == "train"]
+    validation = [source for source in sources if source.split == "val"]
+    if not training:
+        raise BadInput(_why_nothing_to_train_on(context))
+    spec = _feature_spec(sources, _view_names(context))
+    student: Student = plugins.load("students", block.student).create(plugin_params, spec, seed=block.seed)
+    description = {"student": block.student, "params": plugin_params.model_dump(mode="json"), "features": spec.to_json()}
+    result = train(
+        student,
+        _load_shapes(training, spec, context),
+        _load_shapes(validation, spec, context) if validation else None,
+        Recipe(**block.model_dump(exclude={"student"})),
+        device=context.device,
+        folder=item.work_dir / "checkpoints",
+        config=description,
+        progress=context.progress,
+        board=context.work_dir / "tensorboard" / item.key[:12],
+    )
+    quality = {
+        "val_chamfer": result.val_chamfer,
+        "val_is_proxy": result.val_is_proxy,
+        "num_steps": result.num_steps,
+        "num_parameters": sum(parameter.numel() for parameter in student.network.parameters()),
+        "num_train": len(training),
+        "num_val": len(validation),
+        "num_without_truth": sum(not source.has_truth for source in training),
+        "num_reduced": sum(source.teach.rung > 0 for source in training),
+    }
+    files = {
+        WEIGHTS: save({name: tensor.contiguous() for name, tensor in sorted(result.state.items())}),
+        DESCRIPTION: _json_bytes(description),
+        HISTORY: _json_bytes({"steps": result.history.steps, "epochs": result.history.epochs}),
+    }
+    return Output(files, quality=quality, facts={"student": block.student, "encoder": spec.encoder})
+
+
+def _view_names(context: Context) -> tuple[str, ...]:
+    """The views that features declares, in its order."""
+    names: tuple[str, ...] = context.params.stage("features").views
+    return names
+
+
+def _feature_spec(sources: list[Source], views: tuple[str, ...]) -> FeatureSpec:
+    """What the items' grids have in common; ValueError where they differ."""
+    kinds = {(s.features.facts["encoder"], s.features.facts["channels"], *s.features.facts["grid"]) for s in sources}
+    if len(kinds) > 1:
+        raise ValueError(f"features are of several kinds: {sorted(kinds)}; run `lostwax run --until features` again")
+    ((encoder, channels, height, width),) = kinds
+    present = {name for source in sources for name in source.features.facts["views"]}
+    return FeatureSpec(encoder, channels, (height, width), tuple(name for name in views if name in present))
+
+
+def _load_shapes(sources: list[Source], spec: FeatureSpec, context: Context) -> ShapeSet:
+    """Grids and surface points of the items, read once."""
+    import torch
+    from safetensors.numpy import load
+
+    from models.training.data import ShapeSet
+
+    features, teach, ingest = (context.upstreams[name] for name in Train.upstreams)
+    num_items, num_views = len(sources), len(spec.views)
+    tokens = np.zeros((num_items, num_views, *spec.grid, spec.channels), np.float16)
+    present = np.zeros((num_items, num_views), np.bool_)
+    teacher = np.empty((num_items, STORED_POINTS, 3), np.float32)
+    truth = np.empty_like(teacher)
+    for place, source in enumerate(sources):
+        grids = load(features.read(source.id, GRIDS))
+        for view, name in enumerate(spec.views):
+            if f"tokens.{name}" in grids:
+                tokens[place, view] = grids[f"tokens.{name}"]
+                present[place, view] = True
+        teacher[place] = _surface_points(teach, source.id)
+        truth[place] = _surface_points(ingest, source.id) if source.has_truth else teacher[place]
+        if (place + 1) % 25 == 0:
+            context.progress(f"reading item {place + 1}/{num_items}")
+    has_truth = np.array([source.has_truth for source in sources])
+    return ShapeSet(*(torch.from_numpy(array) for array in (tokens, present, teacher, truth, has_truth)))
+
+
+def _surface_points(meshes: Upstream, item_id: str) -> Any:
+    """STORED_POINTS area-uniform points of the item's mesh, the same at every reading."""
+    seed = int.from_bytes(hashlib.sha256(f"{meshes.name}/{item_id}".encode()).digest()[:8])
+    mesh = Mesh.from_glb(meshes.read(item_id, "mesh.glb"))
+    return sample_surface(mesh, STORED_POINTS, np.random.default_rng(seed))[0]
+
+
+def _why_nothing_to_train_on(context: Context) -> str:
+    features, teach, ingest = (context.upstreams[name].records for name in Train.upstreams)
+    in_split = [item_id for item_id, record in ingest.items() if record.facts["split"] == "train"]
+    both = sum(item_id in features and item_id in teach for item_id in in_split)
+    return (
+        f"nothing to train on: of {len(ingest)} ingested items {len(in_split)} are in split train, of which {both} have "
+        "both features and a teacher's mesh. Add objects to the inbox, or see `lostwax status` for what failed or was "
+        "skipped in features and teach"
+    )
+
+
+def _digest(value: Json) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+def _json_bytes(value: Json) -> bytes:
+    return (json.dumps(value, indent=1) + "\n").encode()
