@@ -6,9 +6,9 @@ import os
 import signal
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -20,12 +20,14 @@ from tasks.params import Params
 from tasks.planning import StagePlan, is_exhausted
 from tasks.stage import Stage
 from tasks.stages import reference
-from tasks.supervisor import Death, Event, Pool, Result, Task
+from tasks.supervisor import Death, Event, Notice, Pool, Result, Task
 from tasks.worker import PROTOCOL
 from tasks.workspace import Workspace
 
 STOP_GRACE_S = 15.0
 SAVE_EVERY_S = 0.5
+MAX_CHUNK = 256
+CHUNKS_A_WORKER = 4
 
 
 class BrokenEnvironment(Exception):
@@ -50,13 +52,12 @@ class Dispatch:
         self.computed = 0
         self.exhausted: dict[str, list[Attempt]] = {}
         self.blocked: dict[str, str] = {}
+        self.damaged: list[Path] = []
+        """Shards, of the stage or of those it reads, that a worker found to be damaged."""
         self._stage, self._workspace, self._params = stage, workspace, params
         self._plan, self._held, self._ledger = plan, held, ledger
         self._failures = {pair: list(attempts) for pair, attempts in failures.items()}
         self._report = report
-        self._tasks = {task.id: task for task in plan.pending}
-        # Items that were in hand when a run died come last, so that one which kills the machine delays nobody.
-        self._queue = deque(sorted(plan.pending, key=lambda task: len(self._failures.get((task.id, task.key), ()))))
         self._rows: list[Attempt] = []
         self._saved_at = self._started = time.monotonic()
         self._text = ""
@@ -66,32 +67,25 @@ class Dispatch:
         self._pool = self._make_pool(encode)
 
     def run(self, deadline: float | None) -> None:
-        """Raises Stopped (deadline, SIGTERM, SIGINT) and BrokenEnvironment; either way all that is finished is sealed."""
+        """Raises Stopped (deadline, signal) and BrokenEnvironment; either way all that is finished is sealed."""
         with self._catching_signals():
             try:
                 self._drive(deadline)
-                for event in self._pool.stop(STOP_GRACE_S):
-                    self._take(event)
+                self._end(STOP_GRACE_S)
             finally:
-                self._pool.kill()
-                for event in self._pool.stop(0):
-                    self._take(event)
-                self._save()
-                self._recover()
+                self._end(0)
         if self._environment:
             raise BrokenEnvironment(self._environment)
         if self._unavailable:
-            done = self.exhausted.keys() | self.blocked.keys()
-            for task in self._tasks.values():
-                if task.id not in done and self._held.line(task.id, task.key) is None:
-                    self.blocked[task.id] = self._unavailable
-        elif self._queue or self._signal:
+            for task in self._pool.pending:
+                self.blocked[task.id] = self._unavailable
+        elif self._pool.pending:
             raise Stopped(self._signal or "the budget is used up")
 
     def _make_pool(self, encode: Callable[[Task], Mapping[str, Any]]) -> Pool:
-        run, stage = self._params.run, self._stage
+        run, stage, num_pending = self._params.run, self._stage, len(self._plan.pending)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        num_workers = 1 if stage.product else min(run.workers or cores, stage.max_workers or cores, len(self._queue) or 1)
+        num_workers = 1 if stage.product else min(run.workers or cores, stage.max_workers or cores, num_pending or 1)
         num_threads = max(1, cores // num_workers)
         hello = {
             "protocol": PROTOCOL,
@@ -103,24 +97,24 @@ class Dispatch:
             "num_threads": num_threads,
             "log_level": run.log_level,
         }
-        limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(num_threads))
         return Pool(
             hello,
             self._workspace.local(stage.name),
+            self._plan.pending,
             encode,
             num_workers=num_workers,
-            chunk=run.chunk or max(1, min(256, len(self._queue) // (num_workers * 4))),
+            chunk=run.chunk or max(1, min(MAX_CHUNK, num_pending // (num_workers * CHUNKS_A_WORKER))),
             item_time_limit_s=None if stage.product else run.item_time_limit_s,
-            environment=limits,
+            environment=dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(num_threads)),
         )
 
     def _drive(self, deadline: float | None) -> None:
-        while self._queue or self._pool.num_outstanding:
+        while self._pool.has_work:
             if self._signal or self._environment or self._unavailable:
                 return
             if deadline is not None and time.monotonic() > deadline:
                 return
-            self._pool.feed(self._queue)
+            self._pool.feed()
             for event in self._pool.wait(SAVE_EVERY_S):
                 self._take(event)
             if time.monotonic() - self._saved_at > SAVE_EVERY_S:
@@ -128,64 +122,88 @@ class Dispatch:
                 self._report(self._progress())
         self._report(self._progress())
 
-    def _take(self, event: Event) -> None:
-        if isinstance(event, Result):
-            self._take_result(event)
-        elif isinstance(event, Death):
-            self._take_death(event)
-        elif event.kind == "progress":
-            self._text = event.text
-        elif event.kind == "unavailable":
-            self._unavailable = event.text
-        else:
-            self._environment = event.text
-
-    def _take_result(self, result: Result) -> None:
-        if result.outcome == "blocked":
-            self.blocked[result.id] = result.message
-            return
-        attempt = Attempt(
-            result.id, result.key, result.outcome, result.message, result.detail, result.seconds, result.peak_mb, result.worker
-        )
-        if result.outcome == DONE:
-            self.computed += 1
-            self._rows.append(attempt)
-        else:
-            self._charge(attempt)
-
-    def _take_death(self, death: Death) -> None:
-        """Charge the item in hand; what the worker finished without saying so is found in its spool; the rest goes back."""
+    def _end(self, grace_s: float) -> None:
+        """Stop the workers and take in their last words."""
+        for event in self._pool.stop(grace_s):
+            self._take(event)
         self._save()
         self._recover()
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Result():
+                self._take_result(event)
+            case Death():
+                self._take_death(event)
+            case Notice("progress", text):
+                self._text = text
+            case Notice("unavailable", text):
+                self._unavailable = text
+            case Notice("damaged", text):
+                self.damaged.append(Path(text))
+                again = f"`lostwax run --until {self.damaged[-1].parent.parent.name}` makes anew what is lost"
+                self._environment = f"{text} is damaged or gone; {again}"
+            case Notice():
+                self._environment = event.text
+
+    def _take_result(self, result: Result) -> None:
+        task = result.task
+        if result.outcome == "blocked":
+            self.blocked[task.id] = result.message
+            return
+        attempt = Attempt(
+            task.id,
+            task.key,
+            result.outcome,
+            result.message,
+            result.detail,
+            result.seconds,
+            result.peak_mb,
+            result.worker,
+        )
+        if result.outcome == DONE:
+            self._finish(attempt)
+        else:
+            self._charge(attempt, task)
+
+    def _take_death(self, death: Death) -> None:
+        """Charge the item in hand; what the worker finished without saying so is held by now; the rest goes back."""
+        self._recover()
+        innocent = []
         for task in death.unfinished:
             if self._held.line(task.id, task.key) is not None:
-                continue
-            if (task.id, task.key) == death.in_hand:
-                outcome = "timeout" if death.timed_out else "killed"
-                message = (
-                    f"took longer than run.item_time_limit_s = {self._params.run.item_time_limit_s:g} s"
-                    if death.timed_out
-                    else _cause_of_death(death.exit_code)
-                )
-                self._charge(
-                    Attempt(task.id, task.key, outcome, message, death.log, worker=death.worker, exit_code=death.exit_code)
-                )
+                self._finish(Attempt(task.id, task.key, DONE, "recovered", worker=death.worker))
+            elif (task.id, task.key) == death.in_hand and not death.dismissed:
+                self._charge(self._attempt_of(death, task), task)
             else:
-                self._queue.appendleft(task)
+                innocent.append(task)
+        self._pool.pending.extendleft(reversed(innocent))
 
-    def _charge(self, attempt: Attempt) -> None:
+    def _attempt_of(self, death: Death, task: Task) -> Attempt:
+        if death.timed_out:
+            limit = self._params.run.item_time_limit_s
+            outcome, message = "timeout", f"took longer than run.item_time_limit_s = {limit:g} s"
+        else:
+            outcome, message = "killed", _cause_of_death(death.exit_code)
+        return Attempt(
+            task.id, task.key, outcome, message, death.log, worker=death.worker, exit_code=death.exit_code
+        )
+
+    def _finish(self, attempt: Attempt) -> None:
+        self.computed += 1
+        self._rows.append(attempt)
+
+    def _charge(self, attempt: Attempt, task: Task) -> None:
         self._rows.append(attempt)
         attempts = self._failures.setdefault((attempt.id, attempt.key), [])
         attempts.append(attempt)
         if is_exhausted(attempts, self._params.run.attempts):
             self.exhausted[attempt.id] = attempts
         else:
-            task = self._tasks[attempt.id]
-            self._queue.append(Task(task.id, task.key, task.label, task.payload, alone=True))
+            self._pool.pending.append(task)
 
     def _recover(self) -> None:
-        local, shards = self._workspace.local(self._stage.name), self._workspace.shards_dir(self._stage.name)
-        self.computed += record_recovered(self._ledger, recover(local, shards))
+        recover(self._workspace.local(self._stage.name), self._workspace.shards_dir(self._stage.name))
         self._held.refresh()
 
     def _save(self) -> None:
@@ -197,7 +215,7 @@ class Dispatch:
         failed = len(self.exhausted) + len(self.blocked)
         elapsed = time.monotonic() - self._started
         rate = self.computed / elapsed if elapsed > 0 else 0.0
-        left = len(self._tasks) - self.computed - failed
+        left = len(self._plan.pending) - self.computed - failed
         return Progress(
             self._stage.name,
             len(self._plan.held) + self.computed,
@@ -210,15 +228,20 @@ class Dispatch:
 
     @contextmanager
     def _catching_signals(self) -> Iterator[None]:
-        """SIGTERM and Ctrl-C stop the stage in order; only the main thread may install handlers (Prefect has its own)."""
+        """SIGTERM, SIGHUP and Ctrl-C stop the stage in order, the second one at once.
+
+        Only the main thread may install handlers (Prefect has its own).
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
         def stop(number: int, _: FrameType | None) -> None:
+            if self._signal:
+                self._pool.dismiss()
             self._signal = f"stopped by {signal.Signals(number).name}"
 
-        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
         try:
             yield
         finally:

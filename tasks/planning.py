@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ from tasks.params import Attempts, Params
 from tasks.stage import Context, Stage
 from tasks.supervisor import Task
 from tasks.workspace import Workspace
+
+ITEM_ID = re.compile(r"[A-Za-z0-9_-]{1,22}")
+INTERRUPTED = "interrupted"
+"""The class of an attempt that the end of the whole run cut short."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,13 @@ class StagePlan:
     """Labels of the items that are not held."""
 
 
-def make_recipe(stage: Stage, params: Params, versions: Mapping[str, int], workspace: Workspace, digest: Any) -> Recipe:
+def make_recipe(
+    stage: Stage,
+    params: Params,
+    versions: Mapping[str, int],
+    workspace: Workspace,
+    digest: Callable[[Path], str],
+) -> Recipe:
     """The stage's params and plug-ins with their versions, and the digests of the weights they use."""
     plugins = stage.plugins(params)
     names = [stage.name, *(f"{family}.{name}" for family, name in sorted(plugins.items()))]
@@ -77,10 +88,21 @@ def plan_stage(
     failures: Mapping[tuple[str, str], list[Attempt]],
     budgets: Attempts,
 ) -> StagePlan:
-    """Sort the wanted items into held, pending, exhausted and skipped. Raises ValueError when an id is wanted twice."""
+    """Sort the wanted items into held, pending, exhausted and skipped.
+
+    Pending items that failed before come last, so that one which kills the machine delays nobody. Raises ValueError for
+    an id that is wanted twice, or that cannot name files.
+    """
     plan = StagePlan(recipe)
     known = held.ids()
+    seen: set[str] = set()
+    failed: list[Task] = []
     for wanted in stage.wanted(context):
+        if wanted.id in seen:
+            raise ValueError(f"item {wanted.id} is there twice")
+        if not ITEM_ID.fullmatch(wanted.id):
+            raise ValueError(f"an item's id is 1 to 22 letters, digits, - or _, not {wanted.id!r}")
+        seen.add(wanted.id)
         plan.total += 1
         if wanted.skip is not None:
             plan.skipped[wanted.id] = wanted.skip
@@ -91,12 +113,15 @@ def plan_stage(
             continue
         plan.labels[wanted.id] = wanted.label
         attempts = failures.get((wanted.id, key), [])
+        if stage.product:  # there is nothing else that it could delay: it may be interrupted for ever
+            attempts = [attempt for attempt in attempts if attempt.outcome != INTERRUPTED]
         if is_exhausted(attempts, budgets):
             plan.exhausted[wanted.id] = attempts
             continue
-        plan.pending.append(Task(wanted.id, key, wanted.label, wanted.payload, alone=bool(attempts)))
+        (failed if attempts else plan.pending).append(Task(wanted.id, key, wanted.label, wanted.payload))
         if wanted.id in known:
             plan.stale.add(wanted.id)
+    plan.pending += failed
     return plan
 
 
@@ -118,5 +143,5 @@ def published_failures(path: Path) -> dict[tuple[str, str], list[Attempt]]:
     return found
 
 
-def _weight_digest(path: Path, digest: Any) -> str:
+def _weight_digest(path: Path, digest: Callable[[Path], str]) -> str:
     return digest(path) if path.is_file() else "missing"

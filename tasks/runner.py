@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from tasks.collections.files import write_if_changed
+from models.errors import Unavailable
+from tasks.collections.files import explain, remove_partial, write_if_changed
 from tasks.collections.holder import holding
-from tasks.collections.index import Held, ItemReader
-from tasks.collections.inflight import take_leftovers
+from tasks.collections.index import DamagedShard, Held, ItemReader
+from tasks.collections.inflight import clear_leftovers, leftovers
 from tasks.collections.ledger import Attempt, Ledger
 from tasks.collections.records import RecordLines, canonical, from_line, read_items
 from tasks.collections.spool import recover
@@ -20,7 +21,7 @@ from tasks.collections.statcache import StatCache
 from tasks.dispatch import BrokenEnvironment, Dispatch, record_recovered
 from tasks.outcome import FAILED, OK, STOPPED, TOO_MANY_FAILED, Outcome, Progress, StageFailed, Stopped
 from tasks.params import Params
-from tasks.planning import StagePlan, make_recipe, plan_stage, published_failures
+from tasks.planning import INTERRUPTED, StagePlan, make_recipe, plan_stage, published_failures
 from tasks.stage import Context, Record, Stage, Upstream
 from tasks.supervisor import Task
 from tasks.workspace import Workspace
@@ -43,8 +44,9 @@ def run_stage(
     strict: any exhausted item makes exit code 3. deadline: time.monotonic() after which nothing more is handed out.
     Raises HeldByAnother, StageFailed (nothing can be done until the message is heeded).
     """
+    local = workspace.local(stage.name)
     try:
-        with holding(workspace.local(stage.name), stage.name) as left_behind, Ledger(workspace.local(stage.name)) as ledger:
+        with holding(local, stage.name) as left_behind, Ledger(local) as ledger:
             if left_behind:
                 log.info("%s: %s", stage.name, left_behind)
             stats = StatCache(workspace.stat_cache_file)
@@ -53,7 +55,11 @@ def run_stage(
             finally:
                 stats.close()
     except OSError as error:
-        raise StageFailed(f"{stage.name}: {explain(error, workspace)}") from error
+        raise StageFailed(f"{stage.name}: {explain(error, workspace.root)}") from error
+    except sqlite3.DatabaseError as error:
+        raise StageFailed(f"{stage.name}: {explain_database(error, workspace)}") from error
+    except DamagedShard as error:
+        raise StageFailed(f"{stage.name}: {error}; run the same command again") from error
 
 
 class StageRun:
@@ -71,7 +77,7 @@ class StageRun:
         self._stage, self._workspace, self._params, self._versions = stage, workspace, params, versions
         self._ledger, self._stats = ledger, stats
         self._local, self._shards = workspace.local(stage.name), workspace.shards_dir(stage.name)
-        self._held = Held(self._local, self._shards, stats.digest)
+        self._held = Held(self._local, self._shards, stats.digest, holding=True)
         self._upstreams = {name: UpstreamLines(workspace, name, stats) for name in stage.upstreams}
         self._started = time.monotonic()
 
@@ -83,6 +89,7 @@ class StageRun:
         context = planning_context(self._stage, self._workspace, self._params, self._stats, self._upstreams)
         failures = published_failures(self._workspace.failures_file(self._stage.name)) | self._ledger.failures()
         plan = self._plan(context, failures)
+        number = self._ledger.begin_run(plan.recipe.name)
         self._stats.save()
         dispatch = Dispatch(
             self._stage, self._workspace, self._params, plan, self._held, self._ledger, failures, self._encode, report
@@ -93,25 +100,36 @@ class StageRun:
         except Stopped as stopped:
             outcome = self._outcome(plan, dispatch, recovered, STOPPED, f"{stopped}; the same command resumes")
         except BrokenEnvironment as broken:
-            raise StageFailed(f"{self._stage.name}: {broken}; what is finished is safe") from broken
+            for path in dispatch.damaged:
+                self._stats.forget(path)
+            raise StageFailed(f"{self._stage.name}: {broken}") from broken
         else:
             self._publish(plan, dispatch, context)
             code, message = self._verdict(plan, dispatch, strict)
             outcome = self._outcome(plan, dispatch, recovered, code, message)
-        self._ledger.add_run(outcome.seconds, outcome.computed, outcome.exit_code, outcome.message)
+        self._ledger.end_run(
+            number,
+            seconds=outcome.seconds,
+            computed=outcome.computed,
+            exit_code=outcome.exit_code,
+            message=outcome.message,
+            published=outcome.exit_code != STOPPED,
+        )
         return outcome
 
     def _recover(self) -> int:
-        """Seal what dead workers left behind, and charge what they had in hand."""
+        """Seal what dead workers left behind, and charge what they had in hand; returns how many items were saved."""
+        for folder in (self._shards, self._shards.parent, self._local):
+            remove_partial(folder)
         saved = recover(self._local, self._shards)
-        self._held.refresh()
-        if self._held.set_aside:
+        if self._held.refresh():
             saved += recover(self._local, self._shards)
             self._held.refresh()
         recovered = record_recovered(self._ledger, saved)
-        leftovers = [pair for pair in take_leftovers(self._local) if self._held.line(*pair) is None]
         message = "the run died while this item was in hand"
-        self._ledger.add([Attempt(item_id, key, "interrupted", message) for item_id, key in leftovers])
+        in_hand = [pair for pair in leftovers(self._local) if self._held.line(*pair) is None]
+        self._ledger.add([Attempt(item_id, key, INTERRUPTED, message) for item_id, key in in_hand])
+        clear_leftovers(self._local)
         return recovered
 
     def _plan(self, context: Context, failures: Mapping[tuple[str, str], list[Attempt]]) -> StagePlan:
@@ -119,7 +137,7 @@ class StageRun:
         self._ledger.add_recipe(recipe.name, recipe.content)
         try:
             plan = plan_stage(self._stage, context, recipe, self._held, failures, self._params.run.attempts)
-        except ValueError as error:
+        except (ValueError, Unavailable) as error:
             raise StageFailed(f"{self._stage.name}: {error}") from error
         if plan.total == 0:
             first = f"{self._stage.upstreams[0]} has no items" if self._stage.upstreams else "no source has any item"
@@ -153,9 +171,8 @@ class StageRun:
         write_if_changed(self._workspace.items_file(self._stage.name), b"".join(ordered))
         self._publish_failures(plan, dispatch)
         metrics = {"items": self._counts(plan, dispatch)} | self._stage.metrics(map(from_line, ordered), context)
-        write_if_changed(
-            self._workspace.metrics_file(self._stage.name), json.dumps(metrics, indent=1, sort_keys=True).encode() + b"\n"
-        )
+        text = json.dumps(metrics, indent=1, sort_keys=True) + "\n"
+        write_if_changed(self._workspace.metrics_file(self._stage.name), text.encode())
         if self._stage.product and ordered:
             self._publish_files(ordered[0])
 
@@ -191,7 +208,7 @@ class StageRun:
         for name in self._stage.publishes:
             if name in record.files:
                 write_if_changed(
-                    self._workspace.artifacts(self._stage.name) / name, reader.read_record(place, record, name)
+                    self._workspace.artifacts(self._stage.name) / name, reader.read(place, record, name)
                 )
         reader.close()
 
@@ -247,7 +264,8 @@ class UpstreamLines:
         path = self._workspace.items_file(self.name)
         if not path.is_file():
             raise StageFailed(
-                f"{wanted_by} needs {self.name}, which has not run here; run `lostwax run --until {wanted_by}` or `dvc checkout`"
+                f"{wanted_by} needs {self.name}, which has not run here; "
+                f"run `lostwax run --until {wanted_by}` or `dvc checkout`"
             )
         self.lines = dict(read_items(path).lines)
         self._held.refresh()
@@ -271,7 +289,7 @@ class UpstreamLines:
         return Upstream(
             self.name,
             RecordLines(self.lines),
-            lambda record, file_name: self.reader.read_record(self.place(record), record, file_name),
+            lambda record, file_name: self.reader.read(self.place(record), record, file_name),
         )
 
 
@@ -314,14 +332,14 @@ def planning_context(
     )
 
 
-def explain(error: OSError, workspace: Workspace) -> str:
-    """A full disk or a forbidden folder, in words."""
-    where = error.filename or workspace.root
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full at {where}; what is finished is safe: free some space and run the same command again"
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return f"cannot write {where}: {error.strerror}; make the folder writable and run the same command again"
-    return f"{error.strerror or error}: {where}"
+def explain_database(error: sqlite3.DatabaseError, workspace: Workspace) -> str:
+    """A ledger or stat cache that cannot be used, in words."""
+    place, text = workspace.root / ".lostwax", str(error)
+    if "full" in text or "disk I/O" in text:
+        return f"the disk is full at {place} ({text}); what is finished is safe: free some space and run again"
+    if "readonly" in text or "unable to open" in text:
+        return f"cannot write {place} ({text}); make the folder writable and run again"
+    return f"a database under {place} cannot be used ({text}); delete ledger.db or files.db there, only history is lost"
 
 
 def run_order(stages: Iterable[str], until: str | None) -> list[str]:

@@ -1,8 +1,11 @@
-"""The worker process: `python -P -m tasks.worker`, started by the supervisor and told what to do over its standard input.
+"""The worker process: `python -P -m tasks.worker`, started by the supervisor and told what to do over standard input.
 
-Protocol 1, one JSON object a line. To the worker: {"hello": ...} once, then {"chunk": [item, ...]} and {"stop": true}.
-From it: {"results": [...]}, {"progress": text}, {"unavailable": text}, {"environment": text}, {"sealed": ...}.
-Whatever libraries print goes to the worker's log: the protocol has a descriptor of its own.
+Protocol 2, one JSON object a line. To the worker: {"hello": ...} once, then {"chunk": [item, ...]}, {"give_back":
+true} and {"stop": true}. From it: {"results": [...]}, {"given_back": [id, ...]}, {"progress": text} and, as last
+words, {"unavailable": text}, {"environment": text} or {"damaged": path}.
+
+The protocol has descriptors of its own: whatever libraries print goes to the worker's log, and whatever they read is
+empty.
 """
 
 from __future__ import annotations
@@ -11,128 +14,212 @@ import ctypes
 import errno
 import json
 import logging
+import math
 import os
-import queue
 import resource
+import shutil
 import signal
 import sys
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 from models.errors import BadInput, EmptyOutput, Unavailable
+from tasks.collections.files import explain
 from tasks.collections.index import DamagedShard, Held, ItemReader
 from tasks.collections.inflight import InFlight
 from tasks.collections.records import from_line, read_items
 from tasks.collections.spool import Spool
-from tasks.collections.tarball import file_entries
+from tasks.collections.tarball import encode_item, file_entries
 from tasks.params import Params
 from tasks.stage import Context, Item, Output, Record, Stage, Upstream
 from tasks.stages import load_class
 from tasks.workspace import Workspace
 
-PROTOCOL = 1
+PROTOCOL = 2
 FLUSH_EVERY_S = 0.2
-ENVIRONMENT_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.EIO}
+FLUSH_EVERY_RESULTS = 64
+MACHINE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE}
+"""What an item's own code may run into through no fault of the item."""
+GPU_MEMORY_SIGNS = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED")
+
+Send = Callable[[Mapping[str, Any]], None]
+
+
+class Inbox:
+    """Tasks that wait in a worker. The reader thread fills it and answers for it, even while an item is computed."""
+
+    def __init__(self) -> None:
+        self._tasks: deque[Mapping[str, Any]] = deque()
+        self._stopped = False
+        self._changed = threading.Condition()
+
+    def put(self, tasks: list[Mapping[str, Any]]) -> None:
+        with self._changed:
+            self._tasks.extend(tasks)
+            self._changed.notify()
+
+    def stop(self) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+
+    def give_back(self) -> list[str]:
+        """Ids of the later half of what waits (rounded up), which is forgotten here."""
+        with self._changed:
+            num = (len(self._tasks) + 1) // 2
+            return [self._tasks.pop()["id"] for _ in range(num)][::-1]
+
+    def take(self, when_idle: Callable[[], None]) -> Mapping[str, Any] | None:
+        """The next task, None when the worker is to stop. `when_idle` is called before there is nothing to do."""
+        with self._changed:
+            if not self._tasks and not self._stopped:
+                when_idle()
+                self._changed.wait_for(lambda: self._tasks or self._stopped)
+            return None if self._stopped else self._tasks.popleft()
+
+
+class Reporter:
+    """Results on their way to the supervisor, several to a message."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._results: list[Mapping[str, Any]] = []
+        self._lock = threading.Lock()
+
+    def add(self, result: Mapping[str, Any]) -> None:
+        with self._lock:
+            self._results.append(result)
+            full = len(self._results) >= FLUSH_EVERY_RESULTS
+        if full:
+            self.flush()
+
+    def flush(self) -> None:
+        with self._lock:
+            results, self._results = self._results, []
+        if results:
+            self._send({"results": results})
 
 
 class Worker:
     """One stage, one process, one spool."""
 
-    def __init__(self, hello: Mapping[str, Any], send: Callable[[Mapping[str, Any]], None]) -> None:
+    def __init__(self, hello: Mapping[str, Any], inbox: Inbox, reporter: Reporter, send: Send) -> None:
         if hello["protocol"] != PROTOCOL:
             raise ValueError(f"the supervisor speaks protocol {hello['protocol']}, this worker {PROTOCOL}")
         self._workspace = Workspace(Path(hello["workspace"]))
         self._stage: Stage = load_class(hello["stage"])()
         self._recipe: str = hello["recipe"]
         self._params = Params(hello["params"], [self._stage])
-        self._send = send
+        self._inbox, self._reporter, self._send = inbox, reporter, send
         self._device = resolve_device(hello["device"], hello["worker_index"])
         self._num_threads: int = hello["num_threads"]
         self._local = self._workspace.local(self._stage.name)
         self._in_flight = InFlight(self._local)
         self._spool = Spool(self._local, self._workspace.shards_dir(self._stage.name))
         self._readers: dict[str, ItemReader] = {}
-        self._results: list[dict[str, Any]] = []
-        self._flushed_at = time.monotonic()
-        self._payloads: dict[str, Any] = {}
+        self._payload: tuple[str, Any] = ("", None)
+        self._spent = False
 
-    def run(self, messages: queue.SimpleQueue[Mapping[str, Any] | None]) -> None:
-        """Handle chunks until told to stop; seals the spool on every way out but death."""
+    def run(self) -> None:
+        """Handle tasks until told to stop, then seal the spool. Whoever finds the spool of a dead worker seals it."""
         try:
             run_item = self._stage.start(self._context())
         except Unavailable as error:
             self._send({"unavailable": str(error)})
             return
+        threading.Thread(target=self._keep_house, daemon=True).start()
         try:
-            while (message := messages.get()) is not None:
-                for task in message["chunk"]:
-                    if message.get("stopped"):
-                        break
-                    self._do(run_item, task)
-                self._flush()
-                if messages.empty():
-                    self._spool.sync()
-        except OSError as error:
-            if error.errno not in ENVIRONMENT_ERRNOS:
-                raise
-            self._send({"environment": f"{error.strerror}: {error.filename or self._workspace.root}"})
-        except DamagedShard as error:
-            self._send({"environment": f"{error}; run again: what is damaged will be made anew"})
-        finally:
-            self._flush()
-            self._in_flight.close()
+            while not self._spent and (task := self._inbox.take(self._settle)) is not None:
+                self._do(run_item, task)
+            self._reporter.flush()
             self._spool.seal()
+        except OSError as error:
+            self._reporter.flush()
+            self._send({"environment": explain(error, self._local)})
+        except DamagedShard as error:
+            self._reporter.flush()
+            self._send({"damaged": str(error.path)})
+            self._spool.seal()
+        self._in_flight.close()
+
+    def _settle(self) -> None:
+        self._reporter.flush()
+        self._spool.sync()
+
+    def _keep_house(self) -> None:
+        """Behind a long item, neither a result nor a finished item's safety waits for its end."""
+        while True:
+            time.sleep(FLUSH_EVERY_S)
+            self._reporter.flush()
+            self._spool.sync_if_due()
 
     def _do(self, run_item: Callable[[Item], Output], task: Mapping[str, Any]) -> None:
         item_id, key = task["id"], task["key"]
         self._in_flight.mark(item_id, key)
         started = time.perf_counter()
-        result: dict[str, Any] = {"id": item_id, "key": key}
-        try:
-            output = run_item(self._item(task))
-            self._finish(item_id, key, output)
-            result["outcome"] = "done"
-        except Unavailable as error:
-            result |= {"outcome": "blocked", "message": str(error)}
-        except (OSError, DamagedShard) as error:
-            if isinstance(error, DamagedShard) or error.errno in ENVIRONMENT_ERRNOS:
-                raise
-            result |= _failure(error)
-        except Exception as error:  # noqa: BLE001 - an item may fail in any way, and fails alone
-            result |= _failure(error)
-        result["seconds"] = time.perf_counter() - started
-        result["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        item = self._item(task)
+        segment, ending = self._compute(run_item, item)
+        if segment is not None:
+            self._spool.append(*segment)
+            self._forget_work(item.work_dir)
         self._in_flight.clear()
-        self._results.append(result)
-        self._spool.seal_if_full()
-        if time.monotonic() - self._flushed_at >= FLUSH_EVERY_S:
-            self._flush()
-
-    def _finish(self, item_id: str, key: str, output: Output) -> None:
-        record = Record(
-            item_id,
-            key,
-            file_entries(output.files),
-            output.frame,
-            output.quality,
-            output.rung,
-            output.facts,
-            self._recipe,
+        self._reporter.add(
+            {
+                "id": item_id,
+                "seconds": time.perf_counter() - started,
+                "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                **ending,
+            }
         )
-        self._spool.append(record, output.files)
+        self._spool.seal_if_full()
+
+    def _compute(
+        self, run_item: Callable[[Item], Output], item: Item
+    ) -> tuple[tuple[bytes, bytes] | None, Mapping[str, Any]]:
+        """The bytes that finish the item, None for a failure; and how it ended."""
+        try:
+            output = run_item(item)
+            return encode_item(self._record(item, output), output.files), _ending("done")
+        except Unavailable as error:
+            return None, _ending("blocked", str(error))
+        except DamagedShard:
+            raise
+        except (Exception, SystemExit) as error:  # an item may fail in any way, and fails alone
+            if isinstance(error, OSError) and error.errno in MACHINE_ERRNOS:
+                raise
+            outcome = _class_of(error)
+            # After an error of the GPU nothing that this process computes can be trusted.
+            self._spent = outcome == "oom_gpu" or "CUDA error" in str(error)
+            message = f"{error}" if isinstance(error, (BadInput, EmptyOutput)) else f"{type(error).__name__}: {error}"
+            detail = "".join(traceback.format_exception(error))[-4000:]
+            return None, _ending(outcome, message.strip()[:500], detail)
+
+    def _record(self, item: Item, output: Output) -> Record:
+        _refuse_nan(output.quality, "quality")
+        _refuse_nan(output.facts, "facts")
+        entries = file_entries(output.files)
+        return Record(
+            item.id, item.key, entries, output.frame, output.quality, output.rung, output.facts, self._recipe
+        )
+
+    def _forget_work(self, work_dir: Path) -> None:
+        """Progress of an item that is finished for good."""
+        if work_dir.is_dir():
+            self._spool.sync()
+            shutil.rmtree(work_dir)
 
     def _item(self, task: Mapping[str, Any]) -> Item:
         records = {stage: from_line(line.encode()) for stage, line in task["records"].items()}
-        if task.get("payload") is not None:
-            self._payloads = {task["id"]: task["payload"]}
+        self._payload = (task["id"], task["payload"])
 
         def read(stage: str, _: str, name: str) -> bytes:
             shard, offset = task["places"][stage]
-            return self._reader(stage).read_record((shard, offset), records[stage], name)
+            return self._reader(stage).read((shard, offset), records[stage], name)
 
         work_dir = self._local / "work" / f"{task['id']}-{task['key'][:16]}"
         return Item(task["id"], task["key"], task["label"], records, read, work_dir)
@@ -151,14 +238,8 @@ class Worker:
             work_dir=self._local,
             upstreams=LazyUpstreams(self._workspace, self._stage.upstreams),
             progress=lambda text: self._send({"progress": text}),
-            payload=lambda item_id: self._payloads.get(item_id),
+            payload=lambda item_id: self._payload[1] if item_id == self._payload[0] else None,
         )
-
-    def _flush(self) -> None:
-        if self._results:
-            self._send({"results": self._results})
-            self._results = []
-        self._flushed_at = time.monotonic()
 
 
 class LazyUpstreams(Mapping[str, Upstream]):
@@ -192,8 +273,8 @@ def open_upstream(workspace: Workspace, name: str) -> Upstream:
     def read(record: Record, file_name: str) -> bytes:
         place = held.place(record.id, record.key)
         if place is None:
-            raise DamagedShard(f"the bytes of item {record.id} of {name} are not on this machine")
-        return reader.read_record(place, record, file_name)
+            raise FileNotFoundError(f"the bytes of item {record.id} of {name} are not here; run `dvc checkout`")
+        return reader.read(place, record, file_name)
 
     return Upstream(name, read_items(workspace.items_file(name)), read)
 
@@ -209,36 +290,48 @@ def resolve_device(setting: str, worker_index: int) -> str:
     return f"cuda:{worker_index % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
 
 
-def _failure(error: Exception) -> dict[str, Any]:
-    message = f"{error}" if isinstance(error, (BadInput, EmptyOutput)) else f"{type(error).__name__}: {error}"
-    detail = "".join(traceback.format_exception(error))[-4000:]
-    return {"outcome": _class_of(error), "message": message.strip()[:500], "detail": detail}
+def _ending(outcome: str, message: str = "", detail: str = "") -> dict[str, str]:
+    return {"outcome": outcome, "message": message, "detail": detail}
 
 
-def _class_of(error: Exception) -> str:
+def _class_of(error: BaseException) -> str:
+    """The class of failure. torch's errors are known by name and text: torch is not imported here."""
+    text = str(error)
     if isinstance(error, BadInput):
         return "bad_input"
     if isinstance(error, EmptyOutput):
         return "empty_output"
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
-        return "oom_gpu"
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+    if isinstance(error, MemoryError) or "can't allocate memory" in text or getattr(error, "errno", 0) == errno.ENOMEM:
         return "oom_host"
+    if type(error).__name__ == "OutOfMemoryError" or any(sign in text for sign in GPU_MEMORY_SIGNS):
+        return "oom_gpu"
     return "error"
 
 
-def _read_messages(stream: IO[bytes], messages: queue.SimpleQueue[Mapping[str, Any] | None]) -> None:
+def _refuse_nan(value: Any, where: str) -> None:
+    """Raises EmptyOutput naming the figure that is no number."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise EmptyOutput(f"{where} is {value}")
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            _refuse_nan(inner, f"{where}.{name}")
+    elif isinstance(value, (list, tuple)):
+        for index, inner in enumerate(value):
+            _refuse_nan(inner, f"{where}[{index}]")
+
+
+def _read_messages(stream: IO[bytes], inbox: Inbox, reporter: Reporter, send: Send) -> None:
     """Keep the pipe empty, so that the supervisor never waits for a busy worker."""
-    current: list[dict[str, Any]] = []
     for line in stream:
         message = json.loads(line)
-        if message.get("stop"):
-            for chunk in current:
-                chunk["stopped"] = True
-            messages.put(None)
-            return
-        current.append(message)
-        messages.put(message)
+        if "chunk" in message:
+            inbox.put(message["chunk"])
+        elif "give_back" in message:
+            returned = inbox.give_back()
+            reporter.flush()
+            send({"given_back": returned})
+        elif "stop" in message:
+            inbox.stop()
     os._exit(1)  # the supervisor is gone: whoever comes next seals the spool
 
 
@@ -247,9 +340,18 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
 
 
-def main() -> None:
-    protocol = os.fdopen(os.dup(1), "wb", buffering=0)
+def _own_streams() -> tuple[IO[bytes], IO[bytes]]:
+    """Standard input and output, taken away from everybody else in the process."""
+    reading, writing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, 0)
+    os.close(empty)
     os.dup2(2, 1)
+    return reading, writing
+
+
+def main() -> None:
+    reading, writing = _own_streams()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if sys.platform == "linux":
@@ -257,14 +359,16 @@ def main() -> None:
     lock = threading.Lock()
 
     def send(message: Mapping[str, Any]) -> None:
+        data = json.dumps(message).encode() + b"\n"
         with lock:
-            protocol.write(json.dumps(message).encode() + b"\n")
+            writing.write(data)
+            writing.flush()
 
-    hello = json.loads(sys.stdin.buffer.readline())["hello"]
+    hello = json.loads(reading.readline())["hello"]
     logging.basicConfig(level=hello["log_level"].upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    messages: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
-    threading.Thread(target=_read_messages, args=(sys.stdin.buffer, messages), daemon=True).start()
-    Worker(hello, send).run(messages)
+    inbox, reporter = Inbox(), Reporter(send)
+    threading.Thread(target=_read_messages, args=(reading, inbox, reporter, send), daemon=True).start()
+    Worker(hello, inbox, reporter, send).run()
 
 
 if __name__ == "__main__":

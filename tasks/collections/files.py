@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
 
 
-def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
+def write_atomically(path: Path, data: bytes) -> None:
     """Write beside `path`, fsync, rename over it."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with partial.open("wb") as file:
             file.write(data)
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
+            file.flush()
+            os.fsync(file.fileno())
         partial.rename(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what writers that no longer live left half-written in a folder."""
+    for path in folder.glob("*.tmp"):
+        pid = path.name.split(".")[-2]
+        if not pid.isdigit() or not Path(f"/proc/{pid}").exists():
+            path.unlink(missing_ok=True)
 
 
 def write_if_changed(path: Path, data: bytes) -> bool:
@@ -34,3 +42,13 @@ def write_if_changed(path: Path, data: bytes) -> bool:
 def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def explain(error: OSError, where: Path) -> str:
+    """A full disk or a forbidden folder, in words. where: stands in where the error names no file."""
+    place = error.filename or where
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full at {place}; what is finished is safe: free some space and run the same command again"
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return f"cannot write {place}: {error.strerror}; make the folder writable and run the same command again"
+    return f"{error.strerror or error}: {place}; what is finished is safe: run the same command again"

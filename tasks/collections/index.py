@@ -1,6 +1,6 @@
 """What a stage holds: every finished item of every shard, found by (id, key) without reading the shards.
 
-A shard's index is .lostwax/STAGE/SHA16.idx, a line an item: `OFFSET RECORD`. It can always be made again from the shard.
+A shard's index is .lostwax/STAGE/SHA16.idx, a line an item: `OFFSET RECORD`; it is made again from the shard at need.
 """
 
 from __future__ import annotations
@@ -14,49 +14,64 @@ from pathlib import Path
 
 from tasks.collections.files import write_atomically
 from tasks.collections.records import from_line, identity
-from tasks.collections.tarball import Segment, member_offset, scan
+from tasks.collections.tarball import member_offset, scan
 from tasks.stage import Record
 
 log = logging.getLogger(__name__)
 
 
 class DamagedShard(Exception):
-    """A shard's bytes are not those that its name promises."""
+    """A shard is gone, or its bytes are not what a record promises."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"{path} {problem}")
+        self.path = path
 
 
-def write_index(local: Path, shard: str, segments: Iterable[Segment]) -> None:
+def write_index(local: Path, shard: str, rows: Iterable[tuple[int, bytes]]) -> None:
+    """rows: (offset, record line) of every item in the shard."""
     local.mkdir(parents=True, exist_ok=True)
-    rows = b"".join(b"%d %s" % (segment.offset, segment.line) for segment in segments)
-    write_atomically(local / f"{shard}.idx", rows)
+    write_atomically(local / f"{shard}.idx", b"".join(b"%d %s" % row for row in rows))
 
 
 class Held:
     """The finished items of one stage on this machine: id + key -> (shard, offset, record line)."""
 
-    def __init__(self, local: Path, shards: Path, digest: Callable[[Path], str] | None) -> None:
+    def __init__(
+        self, local: Path, shards: Path, digest: Callable[[Path], str] | None, *, holding: bool = False
+    ) -> None:
         """digest: sha256 of a file through the stat cache, so that an unchanged shard is not read again; None trusts
-        the shards (a worker's: the planner has checked them)."""
+        the shards (a worker's: the planner has checked them). holding: this process holds the collection, and may set
+        damaged shards aside."""
         self._local = local
         self._shards = shards
         self._digest = digest
+        self._holding = holding
         self._loaded: dict[str, int] = {}
-        self.set_aside: list[str] = []
-        """Names of damaged shards; their whole items wait in a spool to be recovered."""
         self._items: dict[str, tuple[str, int, bytes]] = {}
 
-    def refresh(self) -> None:
-        """Take in new shards. A damaged shard is set aside, its whole items are kept; its loss is logged."""
+    def refresh(self) -> bool:
+        """Take in new shards, forget those that are gone. Of a damaged one the whole items count.
+
+        True when a damaged shard was set aside: its items wait in a spool, to be recovered.
+        """
         names = {path.stem for path in self._shards.glob("*.tar")} if self._shards.is_dir() else set()
         if gone := self._loaded.keys() - names:
             self._items = {item: place for item, place in self._items.items() if place[0] not in gone}
             for name in gone:
                 del self._loaded[name]
+        set_aside = False
         for name in sorted(names - self._loaded.keys()):
-            if self._digest is not None and self._digest(self._shards / f"{name}.tar")[:16] != name:
-                log.warning("%s/%s.tar is damaged: its bytes are not those of its name", self._shards, name)
+            if self._digest is None or self._digest(self._shards / f"{name}.tar")[:16] == name:
+                self._load(name, self._rows(name))
+                continue
+            log.warning("%s/%s.tar is damaged: its bytes are not those of its name", self._shards, name)
+            if self._holding:
                 self._set_aside(name)
+                set_aside = True
             else:
-                self._load(name)
+                self._load(name, self._scan(name))
+        return set_aside
 
     def line(self, item_id: str, key: str) -> bytes | None:
         """The record's line, or None where the item is not held under this key."""
@@ -92,22 +107,32 @@ class Held:
         """Number of held items by shard."""
         return dict(self._loaded)
 
-    def _load(self, name: str) -> None:
-        shard, index = self._shards / f"{name}.tar", self._local / f"{name}.idx"
-        if not index.is_file():
-            descriptor = os.open(shard, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                write_index(self._local, name, scan(descriptor, verify=True))
-            finally:
-                os.close(descriptor)
-        count = 0
-        with index.open("rb") as file:
-            for row in file:
-                offset, line = row.split(b" ", 1)
-                item_id, key = identity(line)
-                self._items[item_id + key] = (name, int(offset), line)
-                count += 1
-        self._loaded[name] = count
+    def _load(self, name: str, rows: Iterable[tuple[int, bytes]]) -> None:
+        self._loaded[name] = 0
+        for offset, line in rows:
+            item_id, key = identity(line)
+            self._items[item_id + key] = (name, offset, line)
+            self._loaded[name] += 1
+
+    def _rows(self, name: str) -> list[tuple[int, bytes]]:
+        """(offset, record line) of a shard's items, from its index, which is made where it is missing or unreadable."""
+        index = self._local / f"{name}.idx"
+        try:
+            return _read_index(index)
+        except FileNotFoundError:
+            pass
+        except ValueError:
+            log.warning("%s is damaged, and is made again from its shard", index)
+        rows = self._scan(name)
+        write_index(self._local, name, rows)
+        return rows
+
+    def _scan(self, name: str) -> list[tuple[int, bytes]]:
+        descriptor = os.open(self._shards / f"{name}.tar", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return [(segment.offset, segment.line) for segment in scan(descriptor, verify=True)]
+        finally:
+            os.close(descriptor)
 
     def _set_aside(self, name: str) -> None:
         """Copy a damaged shard to a spool and remove it: recovery keeps the items in it whose bytes match."""
@@ -116,7 +141,17 @@ class Held:
         shutil.copyfile(shard, target)  # never touch its bytes: DVC's cache may be the same inode
         shard.unlink()
         (self._local / f"{name}.idx").unlink(missing_ok=True)
-        self.set_aside.append(name)
+
+
+def _read_index(path: Path) -> list[tuple[int, bytes]]:
+    """Raises FileNotFoundError, and ValueError for anything but whole rows."""
+    rows = []
+    with path.open("rb") as file:
+        for row in file:
+            offset, _, line = row.partition(b" ")
+            identity(line)
+            rows.append((int(offset), line))
+    return rows
 
 
 class ItemReader:
@@ -126,21 +161,27 @@ class ItemReader:
         self._shards = shards
         self._descriptors: dict[str, int] = {}
 
-    def read(self, place: tuple[str, int], line: bytes, name: str) -> bytes:
+    def read(self, place: tuple[str, int], record: Record, name: str) -> bytes:
         """Raises KeyError for a file the item lacks, DamagedShard when the bytes do not match the record."""
-        return self.read_record(place, from_line(line), name)
-
-    def read_record(self, place: tuple[str, int], record: Record, name: str) -> bytes:
         shard, offset = place
         entry = record.files[name]
-        if shard not in self._descriptors:
-            self._descriptors[shard] = os.open(self._shards / f"{shard}.tar", os.O_RDONLY | os.O_CLOEXEC)
-        data = os.pread(self._descriptors[shard], entry.size, member_offset(record, offset, name))
+        data = os.pread(self._open(shard), entry.size, member_offset(record, offset, name))
         if hashlib.sha256(data).hexdigest() != entry.sha256:
-            raise DamagedShard(f"{self._shards / shard}.tar: the bytes of {name} of item {record.id} do not match")
+            raise DamagedShard(self._path(shard), f"is damaged: {name} of item {record.id} does not match its record")
         return data
 
     def close(self) -> None:
         for descriptor in self._descriptors.values():
             os.close(descriptor)
         self._descriptors.clear()
+
+    def _open(self, shard: str) -> int:
+        if shard not in self._descriptors:
+            try:
+                self._descriptors[shard] = os.open(self._path(shard), os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError as error:
+                raise DamagedShard(self._path(shard), "is gone") from error
+        return self._descriptors[shard]
+
+    def _path(self, shard: str) -> Path:
+        return self._shards / f"{shard}.tar"

@@ -11,13 +11,14 @@ from types import TracebackType
 
 SCHEMA = """
 create table if not exists attempts (
-    id text not null, key text not null, outcome text not null, message text not null default '', detail text not null default '',
-    seconds real, peak_mb real, worker text, exit_code integer, at text not null default (strftime('%Y-%m-%dT%H:%M:%SZ')),
-    forgiven integer not null default 0);
+    id text not null, key text not null, outcome text not null, message text not null default '',
+    detail text not null default '', seconds real, peak_mb real, worker text, exit_code integer,
+    at text not null default (strftime('%Y-%m-%dT%H:%M:%SZ')), forgiven integer not null default 0);
 create index if not exists attempts_by_item on attempts (id, key);
 create table if not exists recipes (recipe text primary key, content text not null) without rowid;
-create table if not exists runs (
-    at text not null default (strftime('%Y-%m-%dT%H:%M:%SZ')), seconds real, computed integer, exit_code integer, message text);
+create table if not exists stage_runs (
+    at text not null default (strftime('%Y-%m-%dT%H:%M:%SZ')), recipe text not null, seconds real, computed integer,
+    exit_code integer, message text, published integer not null default 0);
 """
 DONE = "done"
 
@@ -63,12 +64,12 @@ class Ledger:
             (a.id, a.key, a.outcome, a.message, a.detail, a.seconds, a.peak_mb, a.worker, a.exit_code) for a in attempts
         ]
         self._database.execute("begin")
-        self._database.executemany(
-            "insert into attempts (id, key, outcome, message, detail, seconds, peak_mb, worker, exit_code)"
-            " values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            rows,
-        )
-        self._database.execute("commit")
+        with self._database:
+            self._database.executemany(
+                "insert into attempts (id, key, outcome, message, detail, seconds, peak_mb, worker, exit_code)"
+                " values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                rows,
+            )
 
     def failures(self) -> dict[tuple[str, str], list[Attempt]]:
         """Unforgiven failed attempts by (id, key), oldest first."""
@@ -125,14 +126,31 @@ class Ledger:
         row = self._database.execute("select content from recipes where recipe = ?", (recipe,)).fetchone()
         return json.loads(row[0]) if row else None
 
-    def add_run(self, seconds: float, computed: int, exit_code: int, message: str) -> None:
+    def begin_run(self, recipe: str) -> int:
+        """Write down that a run begins; returns its number."""
+        cursor = self._database.execute("insert into stage_runs (recipe) values (?)", (recipe,))
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    def end_run(
+        self, number: int, *, seconds: float, computed: int, exit_code: int, message: str, published: bool
+    ) -> None:
         self._database.execute(
-            "insert into runs (seconds, computed, exit_code, message) values (?, ?, ?, ?)",
-            (seconds, computed, exit_code, message),
+            "update stage_runs set seconds = ?, computed = ?, exit_code = ?, message = ?, published = ?"
+            " where rowid = ?",
+            (seconds, computed, exit_code, message, published, number),
         )
 
     def last_run(self) -> dict[str, object] | None:
-        cursor = self._database.execute("select * from runs order by rowid desc limit 1")
+        """The last run that came to an end."""
+        cursor = self._database.execute(
+            "select * from stage_runs where exit_code is not null order by rowid desc limit 1"
+        )
         names = [column[0] for column in cursor.description]
         row = cursor.fetchone()
         return dict(zip(names, row, strict=True)) if row else None
+
+    def unpublished_recipe(self) -> str | None:
+        """The recipe of the last run, where that run has not published what it finished."""
+        row = self._database.execute("select recipe, published from stage_runs order by rowid desc limit 1").fetchone()
+        return str(row[0]) if row and not row[1] else None

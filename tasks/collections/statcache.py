@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
 
 from tasks.collections.files import file_sha256
 
 SCHEMA = """create table if not exists files (
-    path text primary key, size integer, mtime_ns integer, ctime_ns integer, inode integer, sha256 text not null) without rowid"""
+    path text primary key, size integer, mtime_ns integer, ctime_ns integer, inode integer, sha256 text not null)
+    without rowid"""
+TICK_NS = 20_000_000
+"""A file changed less than this ago may change again without its times showing it: the kernel's clock is coarse."""
 Entry = tuple[int, int, int, int, str]
 
 
@@ -31,22 +35,26 @@ class StatCache:
         known = self._known.get(name)
         if known and known[:4] == signature:
             return known[4]
+        settled = time.time_ns() - signature[2] > TICK_NS
         sha256 = file_sha256(path)
-        self._known[name] = self._learnt[name] = (*signature, sha256)
+        if settled:
+            self._known[name] = self._learnt[name] = (*signature, sha256)
         return sha256
 
-    def forget(self) -> None:
-        """Trust nothing: the next digest of every file reads it."""
-        self._known.clear()
+    def forget(self, path: Path | None = None) -> None:
+        """Trust nothing, or only not this file: its next digest reads it, in this run and in the next."""
+        for name in [str(path)] if path else list(self._known):
+            self._known.pop(name, None)
+            self._learnt[name] = (0, 0, 0, 0, "")
 
     def save(self) -> None:
         if self._learnt:
             self._database.execute("begin immediate")
-            self._database.executemany(
-                "insert or replace into files values (?, ?, ?, ?, ?, ?)",
-                ((name, *entry) for name, entry in self._learnt.items()),
-            )
-            self._database.execute("commit")
+            with self._database:
+                self._database.executemany(
+                    "insert or replace into files values (?, ?, ?, ?, ?, ?)",
+                    ((name, *entry) for name, entry in self._learnt.items()),
+                )
             self._learnt.clear()
 
     def close(self) -> None:

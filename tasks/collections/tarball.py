@@ -18,7 +18,9 @@ from tasks.stage import FileEntry, Record
 BLOCK = tarfile.BLOCKSIZE
 END = bytes(2 * BLOCK)
 RECORD_NAME = "record.json"
-MAX_NAME = 60
+RECORD_SUFFIX = "." + RECORD_NAME
+MAX_NAME_BYTES = 60
+HASH_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +39,15 @@ def encode_item(record: Record, files: Mapping[str, bytes]) -> tuple[bytes, byte
     for name in sorted(files):
         _append_member(parts, f"{prefix}.{name}", files[name])
     line = to_line(record)
-    _append_member(parts, f"{prefix}.{RECORD_NAME}", line)
+    _append_member(parts, prefix + RECORD_SUFFIX, line)
     return b"".join(parts), line
 
 
 def file_entries(files: Mapping[str, bytes]) -> dict[str, FileEntry]:
     """Digest and size of each file. Raises ValueError for a name that cannot be a member's."""
     for name in files:
-        if not name or "/" in name or name.startswith(".") or name == RECORD_NAME or len(name) > MAX_NAME:
+        reserved = f".{name}".endswith(RECORD_SUFFIX)
+        if not name or "/" in name or name.startswith(".") or reserved or len(name.encode()) > MAX_NAME_BYTES:
             raise ValueError(f"{name!r} cannot name a file of an item")
     return {name: FileEntry(hashlib.sha256(files[name]).hexdigest(), len(files[name])) for name in sorted(files)}
 
@@ -60,7 +63,7 @@ def member_offset(record: Record, segment_offset: int, name: str) -> int:
 
 
 def scan(descriptor: int, verify: bool) -> Iterator[Segment]:
-    """The whole items of a tar or of a spool, in order; stops at a torn tail.
+    """The whole items of a tar or of a spool, in order, whatever is torn or damaged between and behind them.
 
     verify: also hash every file against its record. An item whose bytes do not match is passed over.
     """
@@ -68,24 +71,27 @@ def scan(descriptor: int, verify: bool) -> Iterator[Segment]:
     offset = start = 0
     members: dict[str, tuple[int, int]] = {}
     while offset + BLOCK <= end:
-        header = os.pread(descriptor, BLOCK, offset)
-        if header == END[:BLOCK]:
-            return
-        try:
-            info = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
-        except (tarfile.HeaderError, UnicodeDecodeError):
-            return
-        data_at, after = offset + BLOCK, offset + BLOCK + _padded(info.size)
-        if after > end:
-            return
-        if info.name.endswith("." + RECORD_NAME):
+        info = _header(os.pread(descriptor, BLOCK, offset))
+        if info is None or offset + BLOCK + _padded(info.size) > end:
+            offset += BLOCK  # the end marker, a torn tail or damage: look for the next item
+            members, start = {}, offset
+            continue
+        data_at, offset = offset + BLOCK, offset + BLOCK + _padded(info.size)
+        if info.name.endswith(RECORD_SUFFIX):
             line = os.pread(descriptor, info.size, data_at)
             if _is_whole(descriptor, line, info.name, members, verify):
-                yield Segment(start, after - start, line)
-            members, start = {}, after
+                yield Segment(start, offset - start, line)
+            members, start = {}, offset
         else:
             members[info.name] = (data_at, info.size)
-        offset = after
+
+
+def _header(block: bytes) -> tarfile.TarInfo | None:
+    try:
+        info = tarfile.TarInfo.frombuf(block, "utf-8", "strict")
+    except (tarfile.HeaderError, UnicodeDecodeError):
+        return None
+    return info if info.size >= 0 else None
 
 
 def _is_whole(
@@ -96,21 +102,27 @@ def _is_whole(
     except ValueError:
         return False
     prefix = _prefix(record)
-    if member != f"{prefix}.{RECORD_NAME}" or to_line(record) != line:
+    if member != prefix + RECORD_SUFFIX or to_line(record) != line:
         return False
     expected = {f"{prefix}.{name}": entry for name, entry in record.files.items()}
     if {name: size for name, (_, size) in members.items()} != {name: entry.size for name, entry in expected.items()}:
         return False
     return not verify or all(
-        hashlib.sha256(os.pread(descriptor, size, at)).hexdigest() == expected[name].sha256
-        for name, (at, size) in members.items()
+        _sha256(descriptor, at, size) == expected[name].sha256 for name, (at, size) in members.items()
     )
+
+
+def _sha256(descriptor: int, offset: int, size: int) -> str:
+    digest = hashlib.sha256()
+    for at in range(offset, offset + size, HASH_BYTES):
+        digest.update(os.pread(descriptor, min(HASH_BYTES, offset + size - at), at))
+    return digest.hexdigest()
 
 
 def _append_member(parts: list[bytes], name: str, data: bytes) -> None:
     info = tarfile.TarInfo(name)
     info.size = len(data)
-    parts += (info.tobuf(tarfile.USTAR_FORMAT), data, bytes(_padded(len(data)) - len(data)))
+    parts += (info.tobuf(tarfile.USTAR_FORMAT, "utf-8", "strict"), data, bytes(_padded(len(data)) - len(data)))
 
 
 def _prefix(record: Record) -> str:
