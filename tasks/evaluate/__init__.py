@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
 
 from models.params import Block
 from tasks.evaluate.references import class_of, has_truth, training_digest, training_items
 from tasks.stage import Context, Item, Json, Output, Record, Stage, Wanted
+
+if TYPE_CHECKING:
+    from models.metrics import Protocol
 
 STUDENT_FILES = ("student.json", "student.safetensors")
 Baseline = Literal["mean_shape", "nearest", "ellipsoid", "icosphere_fit"]
@@ -41,6 +44,12 @@ class EvaluateParams(Block):
         if min(thresholds) <= 0 or list(thresholds) != sorted(set(thresholds)):
             raise ValueError("thresholds must be positive and ascending")
         return thresholds
+
+    def protocol(self) -> Protocol:
+        """The metrics' protocol that these params choose."""
+        from models.metrics import Protocol
+
+        return Protocol(self.num_points, self.thresholds, self.iou_resolution, self.seed)
 
 
 class Evaluate(Stage):
@@ -90,18 +99,17 @@ class Evaluate(Stage):
         return judge.judge
 
     def metrics(self, records: Iterable[Record], context: Context) -> dict[str, Json]:
-        from tasks.evaluate.judge import protocol_of
         from tasks.evaluate.summary import summarise
 
         block: EvaluateParams = context.params.stage(self.name)
-        return summarise(records, block.split, protocol_of(block), block.seed)
+        return summarise(records, block.split, block.protocol(), block.seed)
 
     def _why_not(self, records: Mapping[str, Record], student: Record | None) -> str | None:
         if student is None:
             return "there is no trained student; run `lostwax run --until train`"
-        if has_mesh(records, "ingest") or has_mesh(records, "teach") or has_cameras(records):
+        if has_mesh(records, "ingest") or has_mesh(records, "teach") or held_out_views(records):
             return None
-        return "it has neither a true mesh, nor a teacher's, nor cameras: there is nothing to compare with"
+        return "nothing to compare with: it has no true mesh, no teacher's, and no held-out view of a known camera"
 
 
 def has_mesh(records: Mapping[str, Record], stage: str) -> bool:
@@ -116,11 +124,22 @@ def files_read(records: Mapping[str, Record]) -> list[tuple[str, str]]:
     read = [("features", name) for name in sorted(records["features"].files)]
     read += [(stage, "mesh.glb") for stage in ("teach", "ingest") if has_mesh(records, stage)]
     if has_cameras(records):
-        seen = {f"view.{view}.png" for view in records["features"].facts["views"]}
-        views = [name for name in sorted(records["matte"].files) if name.startswith("view.")]
-        kept = [name for name in views if name in seen or not has_mesh(records, "ingest")]
-        read += [("matte", name) for name in ("cameras.json", *kept)]
+        views = {*records["features"].facts["views"]} & matted_views(records)
+        if not has_mesh(records, "ingest"):
+            views |= held_out_views(records)
+        read += [("matte", "cameras.json"), *(("matte", f"view.{view}.png") for view in sorted(views))]
     return read
+
+
+def held_out_views(records: Mapping[str, Record]) -> set[str]:
+    """Matted views of known cameras that no student has seen."""
+    return matted_views(records) - {*records["features"].facts["views"]} if has_cameras(records) else set()
+
+
+def matted_views(records: Mapping[str, Record]) -> set[str]:
+    """Names of the item's matted views."""
+    names = records["matte"].files if "matte" in records else ()
+    return {name.removeprefix("view.").removesuffix(".png") for name in names if name.startswith("view.")}
 
 
 def has_cameras(records: Mapping[str, Record]) -> bool:

@@ -15,11 +15,11 @@ from models.baselines.icosphere_fit import fit_icosphere
 from models.cameras import Camera
 from models.errors import BadInput, EmptyOutput
 from models.geometry import FRAME, Mesh
-from models.metrics import Protocol, Surface, compare
+from models.metrics import Surface, compare
 from models.metrics.silhouettes import silhouette_iou
 from models.students import Student
 from models.views import decode_rgba
-from tasks.evaluate import STUDENT_FILES, EvaluateParams, has_cameras, has_mesh
+from tasks.evaluate import STUDENT_FILES, EvaluateParams, files_read, has_cameras, has_mesh
 from tasks.evaluate.latency import measure_once
 from tasks.evaluate.references import References, class_of, open_references, read_grids, training_items
 from tasks.features import GRIDS
@@ -54,7 +54,7 @@ class Judge:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._params: EvaluateParams = context.params.stage("evaluate")
-        self._protocol = protocol_of(self._params)
+        self._protocol = self._params.protocol()
         train = context.upstreams["train"]
         self._student: Student = load_student({name: train.read("train", name) for name in STUDENT_FILES})
         self._student.network.to(context.device)
@@ -142,20 +142,13 @@ class Judge:
         return {name: values for name, values in quality.items() if values}
 
 
-def protocol_of(params: EvaluateParams) -> Protocol:
-    """The metrics' protocol that the stage's params choose."""
-    return Protocol(params.num_points, params.thresholds, params.iou_resolution, params.seed)
-
-
 def _read_silhouettes(item: Item) -> Silhouettes | None:
     """Silhouettes of the matted views with cameras: of those that have grids, and of all where truth is unknown."""
     if not has_cameras(item.records):
         return None
     cameras = json.loads(item.read("matte", "cameras.json"))["views"]
-    names = [name.removeprefix("view.").removesuffix(".png") for name in item.names("matte", "view.")]
-    if has_mesh(item.records, "ingest"):
-        names = [name for name in names if name in item.records["features"].facts["views"]]
-    names = [name for name in names if name in cameras]
+    read = {file for stage, file in files_read(item.records) if stage == "matte"}
+    names = [name for name in sorted(cameras) if f"view.{name}.png" in read]
     if not names:
         return None
     masks_VSS = np.stack([decode_rgba(item.read("matte", f"view.{name}.png"))[..., 3] > 127 for name in names])
