@@ -48,7 +48,8 @@ def _one_way(from_BN3: torch.Tensor, to_BM3: torch.Tensor, *, squared: bool) -> 
     offset_BN3 = from_BN3 - to_BM3.gather(1, index_BN[..., None].expand(-1, -1, 3))
     if squared:
         return offset_BN3.square().sum(-1).mean(-1)
-    return torch.linalg.vector_norm(offset_BN3, dim=-1).mean(-1)  # its gradient is 0, not NaN, where points coincide
+    distance_BN: torch.Tensor = torch.linalg.vector_norm(offset_BN3, dim=-1)  # gradient 0, not NaN, at distance 0
+    return distance_BN.mean(-1)
 
 
 def _reduce(values_B: torch.Tensor, reduction: Reduction) -> torch.Tensor:

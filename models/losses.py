@@ -85,7 +85,7 @@ class SurfaceRegularisers:
         if key not in self._templates:
             faces = self._faces_F3.to(vertices_BN3.device).expand(len(vertices_BN3), -1, -1)
             template = Meshes(verts=vertices_BN3.detach(), faces=faces)
-            with torch.sparse.check_sparse_tensor_invariants(False):
+            with torch.sparse.check_sparse_tensor_invariants(False):  # type: ignore[no-untyped-call]
                 template.edges_packed(), template.laplacian_packed()
             self._templates[key] = template
         return self._templates[key]

@@ -130,7 +130,11 @@ def _train(item: Item, context: Context) -> Output:
         raise BadInput(_why_nothing_to_train_on(context))
     spec = _feature_spec(sources, _view_names(context))
     student: Student = plugins.load("students", block.student).create(plugin_params, spec, seed=block.seed)
-    description = {"student": block.student, "params": plugin_params.model_dump(mode="json"), "features": spec.to_json()}
+    description = {
+        "student": block.student,
+        "params": plugin_params.model_dump(mode="json"),
+        "features": spec.to_json(),
+    }
     result = train(
         student,
         _load_shapes(training, spec, context),
@@ -215,9 +219,9 @@ def _why_nothing_to_train_on(context: Context) -> str:
     in_split = [item_id for item_id, record in ingest.items() if record.facts["split"] == "train"]
     both = sum(item_id in features and item_id in teach for item_id in in_split)
     return (
-        f"nothing to train on: of {len(ingest)} ingested items {len(in_split)} are in split train, of which {both} have "
-        "both features and a teacher's mesh. Add objects to the inbox, or see `lostwax status` for what failed or was "
-        "skipped in features and teach"
+        f"nothing to train on: of {len(ingest)} ingested items {len(in_split)} are in split train, of which {both} "
+        "have both features and a teacher's mesh. Add objects to the inbox, or see `lostwax status` for what failed or "
+        "was skipped in features and teach"
     )
 
 

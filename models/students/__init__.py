@@ -67,8 +67,8 @@ class FeatureSpec:
 class Student(Protocol):
     """What the training engine, evaluation and generation need of a student.
 
-    network: maps (tokens_BVHWC float32, present_BV bool) to outputs that only the student understands. V is the place of
-    a view's name in `spec.views`; tokens of absent views must not matter. The engine owns its weights.
+    network: maps (tokens_BVHWC float32, present_BV bool) to outputs that only the student understands. V is the place
+    of a view's name in `spec.views`; tokens of absent views must not matter. The engine owns its weights.
     """
 
     spec: FeatureSpec

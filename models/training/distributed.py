@@ -45,6 +45,9 @@ class World:
             distributed.barrier()
 
 
+ALONE = World()
+
+
 def join(rendezvous: str, *, rank: int, size: int, backend: str) -> World:
     """Join the process group at the URL `rendezvous`."""
     distributed.init_process_group(backend, init_method=rendezvous, rank=rank, world_size=size)

@@ -17,7 +17,7 @@ from models.losses import Terms, total
 from models.students import Student
 from models.training.checkpoints import Checkpoint, Checkpoints
 from models.training.data import ShapeSet, draw_batch
-from models.training.distributed import World
+from models.training.distributed import ALONE, World
 from models.training.ema import Ema
 from models.training.recipe import Recipe
 from models.training.sampler import Stream, batch_indices, steps_per_epoch, uniforms
@@ -60,7 +60,7 @@ def train(
     config: dict[str, Any],
     progress: Callable[[str], None],
     board: Path | None = None,
-    world: World = World(),
+    world: World = ALONE,
 ) -> Result:
     """Train the student in place; continue from the newest checkpoint in `folder` where there is one.
 
@@ -273,7 +273,8 @@ class _Validator:
     def measure(self, state: State) -> float:
         network = self.student.network.eval()
         errors = []
-        for item_B in torch.arange(len(self.shapes), device=self.shapes.present_NV.device).split(self._BATCH):
+        every_N = torch.arange(len(self.shapes), device=self.shapes.present_NV.device)
+        for item_B in torch.split(every_N, self._BATCH):
             chosen = self.shapes.select(item_B)
             target_BP3 = chosen.teacher_NP3 if self.is_proxy else chosen.truth_NP3
             target_BP3 = target_BP3[:, : self.recipe.validation_points]
@@ -308,13 +309,14 @@ def _autocast(recipe: Recipe, device: torch.device) -> AbstractContextManager[An
 
 @contextmanager
 def _reproducible(recipe: Recipe, device: str) -> Iterator[None]:
-    """A fixed number of threads and, on CPU, deterministic algorithms (parallel index backwards are not, by default)."""
+    """A fixed number of threads and, on CPU, deterministic algorithms: parallel index backwards are not, by default."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    fill = torch.utils.deterministic.fill_uninitialized_memory
+    settings: Any = torch.utils.deterministic
+    fill = settings.fill_uninitialized_memory
     torch.set_num_threads(recipe.num_threads)
     if device == "cpu":
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # a sixth of a step, for memory nobody reads
+        settings.fill_uninitialized_memory = False  # a sixth of a step, for memory nobody reads
     try:
         with torch.random.fork_rng(devices=[] if device == "cpu" else None):
             torch.manual_seed(recipe.seed)
@@ -322,7 +324,7 @@ def _reproducible(recipe: Recipe, device: str) -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
-        torch.utils.deterministic.fill_uninitialized_memory = fill
+        settings.fill_uninitialized_memory = fill
 
 
 def _rng_state(device: torch.device) -> State:
@@ -344,11 +346,11 @@ def _writer(folder: Path | None, step: int) -> Iterator[Callable[[Row], None]]:
         return
     from torch.utils.tensorboard import SummaryWriter
 
-    writer = SummaryWriter(str(folder), purge_step=step + 1)  # type: ignore[no-untyped-call]
+    writer = SummaryWriter(str(folder), purge_step=step + 1)
     try:
         yield lambda row: _write_scalars(writer, row)
     finally:
-        writer.close()  # type: ignore[no-untyped-call]
+        writer.close()
 
 
 def _write_scalars(writer: Any, row: Row) -> None:

@@ -20,7 +20,7 @@ class Recipe(Block):
     epochs: int = Field(60, ge=1)
     """Passes over the training items."""
     batch_size: int = Field(8, ge=1)
-    """Items of one optimiser step, over all processes and accumulated parts; the number of items where they are fewer."""
+    """Items of one optimiser step, over all processes and accumulated parts; all items where they are fewer."""
     accumulate: int = Field(1, ge=1)
     """Parts into which a batch is split to fit into memory; gradients are summed over them."""
     learning_rate: float = Field(1e-3, gt=0)

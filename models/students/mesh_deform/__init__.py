@@ -3,7 +3,8 @@
 After Pixel2Mesh (Wang et al. 2018), without cameras: vertices find their evidence by attention over all views' tokens
 instead of by projection, so that photos of unknown cameras serve as well as renders.
 
-    student = create(Params(preset="tiny"), FeatureSpec("dct", 384, (16, 16), ("front", "left", "back", "right")), seed=0)
+    spec = FeatureSpec("dct", 384, (16, 16), ("front", "left", "back", "right"))
+    student = create(Params(preset="tiny"), spec, seed=0)
     student.predict(tokens_BVHWC)[0].to_glb()
 """
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-
 LEVELS = (2, 3, 4)
 """The levels of the student: 162, 642 and 2,562 vertices."""
 
@@ -67,16 +66,18 @@ def _subdivide(sphere: Sphere) -> Sphere:
 
 def _icosahedron() -> Sphere:
     golden = (1 + 5**0.5) / 2
-    vertices = np.array(
-        [(-1, golden, 0), (1, golden, 0), (-1, -golden, 0), (1, -golden, 0)]
-        + [(0, -1, golden), (0, 1, golden), (0, -1, -golden), (0, 1, -golden)]
-        + [(golden, 0, -1), (golden, 0, 1), (-golden, 0, -1), (-golden, 0, 1)]
-    )
+    rectangles = [
+        [(-1, golden, 0), (1, golden, 0), (-1, -golden, 0), (1, -golden, 0)],
+        [(0, -1, golden), (0, 1, golden), (0, -1, -golden), (0, 1, -golden)],
+        [(golden, 0, -1), (golden, 0, 1), (-golden, 0, -1), (-golden, 0, 1)],
+    ]
+    vertices = np.array(rectangles).reshape(12, 3)
     vertices /= np.linalg.norm(vertices, axis=1, keepdims=True)
-    faces = (
-        [(0, 11, 5), (0, 5, 1), (0, 1, 7), (0, 7, 10), (0, 10, 11)]
-        + [(1, 5, 9), (5, 11, 4), (11, 10, 2), (10, 7, 6), (7, 1, 8)]
-        + [(3, 9, 4), (3, 4, 2), (3, 2, 6), (3, 6, 8), (3, 8, 9)]
-        + [(4, 9, 5), (2, 4, 11), (6, 2, 10), (8, 6, 7), (9, 8, 1)]
-    )
-    return Sphere(vertices.astype(np.float32), np.array(faces, np.int64), np.empty((0, 2), np.int64))
+    fans = [
+        [(0, 11, 5), (0, 5, 1), (0, 1, 7), (0, 7, 10), (0, 10, 11)],
+        [(1, 5, 9), (5, 11, 4), (11, 10, 2), (10, 7, 6), (7, 1, 8)],
+        [(3, 9, 4), (3, 4, 2), (3, 2, 6), (3, 6, 8), (3, 8, 9)],
+        [(4, 9, 5), (2, 4, 11), (6, 2, 10), (8, 6, 7), (9, 8, 1)],
+    ]
+    faces = np.array(fans, np.int64).reshape(20, 3)
+    return Sphere(vertices.astype(np.float32), faces, np.empty((0, 2), np.int64))

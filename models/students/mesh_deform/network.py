@@ -41,8 +41,9 @@ class MeshDeform:
         """Standardise the tokens, span the shape space by the shapes' principal modes, and read these off the tokens
         as well as a linear map can. Shapes are the true ones where there are any, else the teacher's."""
         assert isinstance(self.network, Network)
-        network, few = self.network, shapes.select(torch.arange(min(len(shapes), CALIBRATED), device=shapes.present_NV.device))
+        network = self.network
         network.encoder.standardise(shapes)
+        few = shapes.select(torch.arange(min(len(shapes), CALIBRATED), device=shapes.present_NV.device))
         points_NP3 = torch.where(few.has_truth_N[:, None, None], few.truth_NP3, few.teacher_NP3)
         amounts_NR = network.space.fit(points_NP3)
         fold_N = _fold(torch.arange(len(few), device=few.present_NV.device))
@@ -76,8 +77,8 @@ class MeshDeform:
 class Network(nn.Module):
     """(tokens_BVHWC, present_BV) -> vertices_BN3 of the finest icosphere, float32.
 
-    A linear reading of the tokens, corrected by the fused code, picks a whole shape from a linear space. Each level then
-    moves its vertices by what they see in the tokens; the finer one starts from the coarser one's offsets.
+    A linear reading of the tokens, corrected by the fused code, picks a whole shape from a linear space. Each level
+    then moves its vertices by what they see in the tokens; the finer one starts from the coarser one's offsets.
     """
 
     def __init__(self, size: Size, spec: FeatureSpec) -> None:
@@ -103,7 +104,8 @@ class Network(nn.Module):
         for level in self.levels:
             offset_BN3, feature_BND = level(base_BN3, offset_BN3, feature_BND, code_BC, local_BKD, seen_BK)
         assert offset_BN3 is not None
-        return base_BN3 + offset_BN3
+        vertices_BN3: torch.Tensor = base_BN3 + offset_BN3
+        return vertices_BN3
 
 
 class TokenEncoder(nn.Module):
@@ -124,7 +126,7 @@ class TokenEncoder(nn.Module):
         self.register_buffer("rows_GH", averaging(spec.grid[0], side), persistent=False)
         self.register_buffer("columns_GW", averaging(spec.grid[1], side), persistent=False)
         self.blocks = nn.ModuleList(GridBlock(width) for _ in range(size.token_blocks))
-        self.place_VL = nn.Parameter(torch.randn(len(spec.views), side * side, width) * 0.02)
+        self.place_VLD = nn.Parameter(torch.randn(len(spec.views), side * side, width) * 0.02)
         self.squeeze = nn.Linear(width, 16)
         self.code = nn.Linear(16 * side * side, size.code)
 
@@ -155,8 +157,8 @@ class TokenEncoder(nn.Module):
             grid_XDGG = block(grid_XDGG)
         local_XLD = grid_XDGG.flatten(2).transpose(1, 2)
         code_XC = self.code(self.squeeze(local_XLD).flatten(1))
-        local_BVLD = local_XLD.unflatten(0, (batch, views)) + self.place_VL
-        return local_BVLD, code_XC.unflatten(0, (batch, views))
+        local_BVLD = local_XLD.reshape(batch, views, *local_XLD.shape[1:]) + self.place_VLD
+        return local_BVLD, code_XC.reshape(batch, views, -1)
 
 
 class GridBlock(nn.Module):
@@ -169,7 +171,8 @@ class GridBlock(nn.Module):
         self.out = nn.Conv2d(width, width, 1)
 
     def forward(self, grid_XDGG: torch.Tensor) -> torch.Tensor:
-        return grid_XDGG + self.out(functional.gelu(self.conv(self.norm(grid_XDGG))))
+        moved_XDGG: torch.Tensor = self.out(functional.gelu(self.conv(self.norm(grid_XDGG))))
+        return grid_XDGG + moved_XDGG
 
 
 class ViewFusion(nn.Module):
@@ -249,10 +252,11 @@ class Look(nn.Module):
         query = self._split(self.query(self.norm_query(feature_BND)))
         key, value = (self._split(part) for part in self.key_value(self.norm_key(local_BKD)).chunk(2, dim=-1))
         seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=seen_BK[:, None, None])
-        return feature_BND + self.out(seen.transpose(1, 2).flatten(2))
+        added_BND: torch.Tensor = self.out(seen.transpose(1, 2).flatten(2))
+        return feature_BND + added_BND
 
     def _split(self, x_BND: torch.Tensor) -> torch.Tensor:
-        return x_BND.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x_BND.reshape(*x_BND.shape[:2], self.heads, -1).transpose(1, 2)
 
 
 class GraphBlock(nn.Module):

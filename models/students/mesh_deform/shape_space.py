@@ -15,7 +15,6 @@ from models.students import FeatureSpec
 from models.students.mesh_deform.icosphere import LEVELS, icosphere, neighbours
 from models.students.mesh_deform.layers import averaging, subdivided
 
-
 PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 """Ridge penalties tried, relative to the mean squared length of a row."""
 
@@ -167,11 +166,12 @@ def _cross_fitted(
 
 
 def _reach(points_P3: torch.Tensor, directions_S3: torch.Tensor) -> torch.Tensor:
-    """How far (S,) a surface lies from the origin in each direction: of the dozen points nearest to it, the outer ones."""
+    """How far (S,) a surface lies from the origin in each direction: of the dozen points nearest to it, the outer."""
     distance_P = torch.linalg.vector_norm(points_P3, dim=1)
     cosine_SP = directions_S3 @ (points_P3 / distance_P.clamp(min=1e-6)[:, None]).T
     near_SK = cosine_SP.topk(min(12, len(points_P3)), dim=1).indices
-    return distance_P[near_SK].quantile(0.75, dim=1)
+    reach_S: torch.Tensor = distance_P[near_SK].quantile(0.75, dim=1)
+    return reach_S
 
 
 def _smoothed(values_NS: torch.Tensor, around_S6: torch.Tensor, rounds: int = 2) -> torch.Tensor:
