@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 from tasks.collections.holder import holding
 from tasks.collections.index import Held
-from tasks.collections.records import identity, read_items
+from tasks.collections.ledger import Ledger
+from tasks.collections.records import from_line, identity, read_items
 from tasks.collections.spool import rewrite
 from tasks.collections.statcache import StatCache
 from tasks.workspace import Workspace
+
+SMALL_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -25,9 +30,9 @@ class Collected:
 
 
 def collect(workspace: Workspace, stage: str, *, dry_run: bool) -> Collected:
-    """Keep the published items only. Raises HeldByAnother while the stage runs.
+    """Keep the published items, and what an unfinished run has finished so far. Raises HeldByAnother while it runs.
 
-    New shards are written and synced before old ones go: a kill at any moment loses nothing published.
+    New shards are written and synced before old ones go: a kill at any moment loses nothing that is kept.
     """
     local, shards = workspace.local(stage), workspace.shards_dir(stage)
     with holding(local, stage):
@@ -35,30 +40,34 @@ def collect(workspace: Workspace, stage: str, *, dry_run: bool) -> Collected:
         held = Held(local, shards, stats.digest)
         held.refresh()
         stats.close()
-        published = {identity(line) for line in read_items(workspace.items_file(stage)).lines.values()}
-        superseded = [pair for pair in held.pairs() if pair not in published]
+        with Ledger(local) as ledger:
+            unfinished = ledger.unpublished_recipe()
+        keep = {identity(line) for line in read_items(workspace.items_file(stage)).lines.values()}
+        if unfinished is not None:
+            keep |= {identity(line) for line in held.lines() if from_line(line).recipe == unfinished}
+        superseded = [pair for pair in held.pairs() if pair not in keep]
         before = _size(workspace, stage)
         if not dry_run:
-            _rewrite_shards(workspace, stage, held, published, superseded)
-            shutil.rmtree(local / "work", ignore_errors=True)
+            _rewrite_shards(local, shards, held, keep)
+            if unfinished is None:
+                shutil.rmtree(local / "work", ignore_errors=True)
         freed = (before - _size(workspace, stage)) / 1e6 if not dry_run else held.size_of(superseded) / 1e6
         return Collected(stage, len(held) - len(superseded), len(superseded), freed)
 
 
-def _rewrite_shards(
-    workspace: Workspace, stage: str, held: Held, published: set[tuple[str, str]], superseded: list[tuple[str, str]]
-) -> None:
-    local, shards = workspace.local(stage), workspace.shards_dir(stage)
-    touched = {place[0] for pair in superseded if (place := held.place(*pair))}
-    small = {name for name in held.shard_sizes() if (shards / f"{name}.tar").stat().st_size < 32 << 20}
+def _rewrite_shards(local: Path, shards: Path, held: Held, keep: set[tuple[str, str]]) -> None:
+    """Replace every shard that holds something else than items to keep (each once), and all small ones, by one."""
+    kept = Counter(place[0] for pair in keep if (place := held.place(*pair)))
+    touched = {name for name, num_items in held.shard_sizes().items() if num_items != kept[name]}
+    small = {name for name in held.shard_sizes() if (shards / f"{name}.tar").stat().st_size < SMALL_BYTES}
     if len(small) > 1:
         touched |= small
-    if not touched:
-        return
-    new = rewrite(local, shards, sorted(touched), published)
+    new = rewrite(local, shards, sorted(touched), keep) if touched else None
     for name in touched - {new}:
         (shards / f"{name}.tar").unlink()
-        (local / f"{name}.idx").unlink(missing_ok=True)
+    for index in local.glob("*.idx"):
+        if not (shards / f"{index.stem}.tar").is_file():
+            index.unlink()
 
 
 def _size(workspace: Workspace, stage: str) -> int:
