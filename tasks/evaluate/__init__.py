@@ -12,11 +12,12 @@ from pydantic import Field, field_validator
 from models.params import Block
 from tasks.evaluate.references import class_of, has_truth, training_digest, training_items
 from tasks.stage import Context, Item, Json, Output, Record, Stage, Wanted
+from tasks.train import DESCRIPTION, WEIGHTS
 
 if TYPE_CHECKING:
     from models.metrics import Protocol
 
-STUDENT_FILES = ("student.json", "student.safetensors")
+STUDENT_FILES = (DESCRIPTION, WEIGHTS)
 Baseline = Literal["mean_shape", "nearest", "ellipsoid", "icosphere_fit"]
 
 

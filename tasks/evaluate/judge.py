@@ -24,7 +24,7 @@ from tasks.evaluate.latency import measure_once
 from tasks.evaluate.references import References, class_of, open_references, read_grids, training_items
 from tasks.features import GRIDS
 from tasks.stage import Context, Item, Json, Output
-from tasks.train import load_student
+from tasks.train import WEIGHTS, load_student
 
 SHOWN = ("student", "mean_shape", "nearest")
 """Candidates whose meshes are kept for the report."""
@@ -58,7 +58,7 @@ class Judge:
         train = context.upstreams["train"]
         self._student: Student = load_student({name: train.read("train", name) for name in STUDENT_FILES})
         self._student.network.to(context.device)
-        self._student_digest = train.records["train"].files["student.safetensors"].sha256
+        self._student_digest = train.records["train"].files[WEIGHTS].sha256
 
     def judge(self, item: Item) -> Output:
         grids = read_grids(item.read("features", GRIDS))
