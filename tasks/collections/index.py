@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -135,12 +134,25 @@ class Held:
             os.close(descriptor)
 
     def _set_aside(self, name: str) -> None:
-        """Copy a damaged shard to a spool and remove it: recovery keeps the items in it whose bytes match."""
-        target = self._local / f"spool-damaged-{name}.tar"
-        shard = self._shards / f"{name}.tar"
-        shutil.copyfile(shard, target)  # never touch its bytes: DVC's cache may be the same inode
+        """Copy the whole items of a damaged shard to a spool, from which they are recovered, and remove the shard.
+
+        Its own bytes are not touched: DVC's cache may be the same inode. Nothing but the index vouches for a record.
+        """
+        shard, index = self._shards / f"{name}.tar", self._local / f"{name}.idx"
+        try:
+            known = {line for _, line in _read_index(index)}
+        except (FileNotFoundError, ValueError):
+            known = None
+        descriptor = os.open(shard, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with (self._local / f"spool-damaged-{name}.tar").open("wb") as spool:
+                for segment in scan(descriptor, verify=True):
+                    if known is None or segment.line in known:
+                        spool.write(os.pread(descriptor, segment.size, segment.offset))
+        finally:
+            os.close(descriptor)
         shard.unlink()
-        (self._local / f"{name}.idx").unlink(missing_ok=True)
+        index.unlink(missing_ok=True)
 
 
 def _read_index(path: Path) -> list[tuple[int, bytes]]:
