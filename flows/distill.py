@@ -70,7 +70,8 @@ def run_stages(
     outcomes = []
     for name in run_order(ORDER, until):
         before = lock.dependencies(name)
-        outcome: Outcome = tasks[name](workspace, params, versions, strict, deadline, listener)
+        ended = tasks[name](workspace, params, versions, strict, deadline, listener, return_state=True)
+        outcome: Outcome = ended.result()
         outcomes.append(outcome)
         say(outcome.line())
         if outcome.exit_code == OK and not overrides:

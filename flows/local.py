@@ -1,7 +1,9 @@
-"""`lostwax run`: the flow in this process, on the workspace's own server where none is running."""
+"""`lostwax run`: the flow in this process, on a server of its own where none is running."""
 
 from __future__ import annotations
 
+import atexit
+import logging
 import os
 import sys
 from dataclasses import dataclass, field
@@ -10,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from flows.server import running_server
+from flows.server import OwnServer, prefect_environment, running_api
 from tasks.__main__ import describe
 from tasks.outcome import OK, Outcome, Progress
 from tasks.workspace import Workspace
@@ -20,8 +22,9 @@ def run_here(
     workspace: Workspace, *, until: str | None, overrides: list[str], strict: bool, deadline: float | None
 ) -> int:
     """Run the stages as a Prefect flow run; returns the exit code. Raises HeldByAnother, StageFailed, ValueError."""
-    configure_prefect(workspace)
-    from prefect import flow
+    own = connect(workspace)
+    from prefect import flow, get_run_logger
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     from flows.distill import run_stages
     from flows.stages import StageEnded
@@ -31,6 +34,12 @@ def run_here(
 
     @flow(name="distill", flow_run_name=workspace.root.name, persist_result=False, validate_parameters=False)
     def distill_here() -> None:
+        logger = get_run_logger()
+
+        def say(text: str) -> None:
+            terminal.say(text)
+            logger.info(text)
+
         outcomes.extend(
             run_stages(
                 workspace,
@@ -39,12 +48,15 @@ def run_here(
                 strict=strict,
                 deadline=deadline,
                 listener=terminal.progress,
-                say=terminal.say,
+                say=say,
             )
         )
 
+    if own:
+        own.wait()
     try:
-        with terminal:
+        # Heartbeats tell automations that a worker is gone; here nobody listens, and each run would wait a second more.
+        with terminal, temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
             distill_here()
     except StageEnded as ended:
         terminal.say(ended.outcome.line())
@@ -55,21 +67,23 @@ def run_here(
     return OK
 
 
-def configure_prefect(workspace: Workspace) -> None:
-    """Settings that must be in place before Prefect is imported; what the user has set stays."""
-    home = workspace.root / ".lostwax" / "prefect"
-    settings = {
-        "PREFECT_HOME": str(home),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-        "PREFECT_LOGGING_LEVEL": "WARNING",
-        "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
-    }
-    if url := running_server(workspace):
-        settings["PREFECT_API_URL"] = url
-    for name, value in settings.items():
-        os.environ.setdefault(name, value)
+def connect(workspace: Workspace) -> OwnServer | None:
+    """Point Prefect, which must not have been imported yet, at a server: the user's, the workspace's, or our own.
+
+    Returns our own, still starting; it is stopped when this process ends, after Prefect has sent its last logs.
+    Prefect's logs go to the server alone: the terminal shows what this command says.
+    """
+    own = None
+    api = os.environ.get("PREFECT_API_URL") or running_api(workspace)
+    if api is None:
+        own = OwnServer(workspace)
+        api = own.api
+        atexit.register(own.stop)
+    os.environ.update(prefect_environment(workspace))
+    os.environ["PREFECT_API_URL"] = api
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(lambda record: not record.name.startswith("prefect."))
+    return own
 
 
 @dataclass

@@ -1,28 +1,168 @@
-"""The workspace's own Prefect server, once `lostwax up` has started it."""
+"""The Prefect server that a command talks to: the one `lostwax up` started here, or one of its own while it runs.
+
+A server of one's own costs what importing it costs, so it is started before this process imports Prefect, and the
+database it has brought up to date once is taken as it is the next time.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
+import urllib.error
 import urllib.request
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from urllib.error import URLError
+from typing import Any
 
+import psutil
+
+from tasks.collections.files import write_atomically
+from tasks.outcome import StageFailed
 from tasks.workspace import Workspace
 
+TOKEN = "LOSTWAX_UP"  # noqa: S105  # the environment variable that marks what `up` started, and all it started in turn
+START_LIMIT_S = 180.0
+STOP_LIMIT_S = 10.0
+ON_ONCE_MIGRATED = {"PREFECT_API_DATABASE_MIGRATE_ON_START": "false", "PREFECT_API_BLOCKS_REGISTER_ON_START": "false"}
+WITHOUT_AUTOMATIONS = {
+    "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "false",
+}
 
-def server_file(workspace: Workspace) -> Path:
-    """Where `lostwax up` writes what it started: {"url": ..., "pids": {...}}."""
-    return workspace.root / ".lostwax" / "server.json"
+
+def prefect_home(workspace: Workspace) -> Path:
+    """Prefect's settings and database of a workspace."""
+    return workspace.root / ".lostwax" / "prefect"
 
 
-def running_server(workspace: Workspace) -> str | None:
-    """The API's address if the workspace's server answers, else None."""
-    path = server_file(workspace)
-    if not path.is_file():
-        return None
-    url: str = json.loads(path.read_text())["url"]
-    try:
-        with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:  # noqa: S310 - our own loopback server
-            return url if answer.status == 200 else None
-    except (URLError, TimeoutError, ConnectionError):
-        return None
+def logs_dir(workspace: Workspace) -> Path:
+    """Where servers and workers write their logs."""
+    return workspace.root / ".lostwax" / "logs"
+
+
+def prefect_environment(workspace: Workspace) -> dict[str, str]:
+    """This process's environment for a Prefect of the workspace's own: nothing of the user's, nothing sent anywhere.
+
+    What the user has set stays, but for the home, and for PYTHONSAFEPATH: no module of the workspace shadows ours.
+    """
+    defaults = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "PREFECT_CLI_COLORS": "false"}
+    return defaults | os.environ | {"PREFECT_HOME": str(prefect_home(workspace)), "PYTHONSAFEPATH": "1"}
+
+
+@dataclass(frozen=True)
+class Running:
+    """What `lostwax up` left running: .lostwax/server.json. token: in the environment of all of it."""
+
+    url: str
+    pool: str
+    token: str
+    processes: dict[str, int]
+
+    @staticmethod
+    def file(workspace: Workspace) -> Path:
+        return workspace.root / ".lostwax" / "server.json"
+
+    @staticmethod
+    def read(workspace: Workspace) -> Running | None:
+        """What was written down, alive or not."""
+        try:
+            found = json.loads(Running.file(workspace).read_text())
+            return Running(found["url"], found["pool"], found["token"], found["processes"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, workspace: Workspace) -> None:
+        content = {"url": self.url, "pool": self.pool, "token": self.token, "processes": self.processes}
+        write_atomically(Running.file(workspace), json.dumps(content, indent=1).encode() + b"\n")
+
+    @property
+    def api(self) -> str:
+        return f"{self.url}/api"
+
+    def alive(self, name: str) -> bool:
+        """Whether the process is there and is ours: a pid that now belongs to another does not count."""
+        pid = self.processes.get(name)
+        try:
+            return pid is not None and psutil.Process(pid).environ().get(TOKEN) == self.token
+        except psutil.Error:
+            return False
+
+
+def running_api(workspace: Workspace) -> str | None:
+    """The API of the server that `lostwax up` keeps running for this workspace, or None."""
+    running = Running.read(workspace)
+    return running.api if running and running.alive("server") else None
+
+
+class OwnServer:
+    """A server for this process alone: on loopback, without a UI, gone when this process is, however it ends.
+
+    Its listening socket is bound here: no port is guessed, and a request made too early waits in the socket's queue.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        home = prefect_home(workspace)
+        home.mkdir(parents=True, exist_ok=True)
+        logs_dir(workspace).mkdir(parents=True, exist_ok=True)
+        self._log = logs_dir(workspace) / "own-server.log"
+        self._migrated = home / "migrated"
+        environment = prefect_environment(workspace) | WITHOUT_AUTOMATIONS
+        if self._is_migrated(home):
+            environment |= ON_ONCE_MIGRATED
+        with socket.create_server(("127.0.0.1", 0)) as listening, self._log.open("wb") as log:
+            descriptor = listening.fileno()
+            self.api = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "flows.serve", str(descriptor)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                cwd=workspace.root,
+                pass_fds=[descriptor],
+                start_new_session=True,  # Ctrl-C is for the stage; the server must live to hear how it ended
+            )
+
+    def wait(self) -> None:
+        """Return once it answers. Raises StageFailed with the end of its log."""
+        try:
+            get(f"{self.api}/health", timeout_s=START_LIMIT_S)
+        except OSError as error:
+            self.stop()
+            raise StageFailed(f"Prefect's server did not start: {tail(self._log) or error}") from error
+        self._migrated.write_text(_prefect_version())
+
+    def stop(self) -> None:
+        """Close the pipe it lives by; returns when it has written what it had and ended."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _is_migrated(self, home: Path) -> bool:
+        if "PREFECT_API_DATABASE_CONNECTION_URL" in os.environ or not (home / "prefect.db").is_file():
+            return False
+        return self._migrated.is_file() and self._migrated.read_text() == _prefect_version()
+
+
+def get(url: str, timeout_s: float) -> Any:
+    """The JSON at a URL of a server on this machine. Raises OSError (urllib's errors are)."""
+    with urllib.request.urlopen(url, timeout=timeout_s) as response:  # noqa: S310  # http, to an address of our own
+        return json.load(response)
+
+
+def tail(log: Path, num_lines: int = 5) -> str:
+    """The end of a log file on one line; empty where there is none."""
+    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+    return " | ".join(line.strip() for line in lines[-num_lines:] if line.strip())
+
+
+def _prefect_version() -> str:
+    return version("prefect")

@@ -6,6 +6,7 @@ with nothing to compute ends in the state `Cached`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ from tasks.params import Params
 from tasks.runner import run_stage
 from tasks.stages import ORDER, load_stage
 from tasks.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def _as_task(name: str, rule: Rule) -> Task[Any, Any]:
         task_run_name=name,
         retries=rule.retries,
         retry_delay_seconds=rule.retry_delay_s,
-        retry_condition_fn=_is_worth_retrying,
+        retry_condition_fn=_should_retry,
         cache_policy=NO_CACHE,
         persist_result=False,
         tags=["lostwax", name],
@@ -95,7 +98,13 @@ def _as_task(name: str, rule: Rule) -> Task[Any, Any]:
     return run
 
 
-def _is_worth_retrying(_: Any, __: Any, state: State[Any]) -> bool:
-    """Crashes are; what a person must mend first, or what resumes on demand, is not."""
+def _should_retry(stage: Task[Any, Any], _: Any, state: State[Any]) -> bool:
+    """After a crash, yes; not where a person must mend something first, nor where the same command resumes.
+
+    Prefect asks only while there are retries left.
+    """
     error = state.result(raise_on_failure=False)
-    return not isinstance(error, (HeldByAnother, StageFailed, StageEnded, ValueError))
+    if isinstance(error, (HeldByAnother, StageFailed, StageEnded, ValueError)):
+        return False
+    log.warning("%s crashed and starts again in %s s: %r", stage.name, stage.retry_delay_seconds, error)
+    return True
