@@ -95,7 +95,8 @@ def _forecast_stage(
         elif stage.product:
             uncertain = {stage.name}
         else:
-            uncertain |= ahead[stage.upstreams[0]].lines.keys()
+            products = {name for name in stage.upstreams if load_stage(name).product}
+            uncertain = (uncertain | ahead[stage.upstreams[0]].lines.keys()) - products
         known = held.ids()
         stale = plan.stale | (uncertain & known)
         missing = ({task.id for task in plan.pending} | uncertain) - stale

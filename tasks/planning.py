@@ -75,7 +75,7 @@ def make_recipe(
             f"{family}.{name}": params.plugin(family, name).model_dump(mode="json") for family, name in plugins.items()
         },
         "versions": {name: versions.get(name, 1) for name in names},
-        "weights": {path.name: _weight_digest(path, digest) for path in stage.weights(params, workspace.root)},
+        "weights": [_weight_digest(path, digest) for path in stage.weights(params, workspace.root)],
     }
     return Recipe(hashlib.sha256(canonical(content)).hexdigest()[:16], content)
 
