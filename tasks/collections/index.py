@@ -1,6 +1,7 @@
 """What a stage holds: every finished item of every shard, found by (id, key) without reading the shards.
 
-A shard's index is .lostwax/STAGE/SHA16.idx, a line an item: `OFFSET RECORD`; it is made again from the shard at need.
+A shard's index is .lostwax/STAGE/SHA16.idx: a line an item, `OFFSET RECORD`, and a last one that checks them. It is made
+again from the shard at need.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from tasks.stage import Record
 
 log = logging.getLogger(__name__)
 
+CHECK_BYTES = 17
+
 
 class DamagedShard(Exception):
     """A shard is gone, or its bytes are not what a record promises."""
@@ -30,7 +33,8 @@ class DamagedShard(Exception):
 def write_index(local: Path, shard: str, rows: Iterable[tuple[int, bytes]]) -> None:
     """rows: (offset, record line) of every item in the shard."""
     local.mkdir(parents=True, exist_ok=True)
-    write_atomically(local / f"{shard}.idx", b"".join(b"%d %s" % row for row in rows))
+    body = b"".join(b"%d %s" % row for row in rows)
+    write_atomically(local / f"{shard}.idx", body + _check(body))
 
 
 class Held:
@@ -156,14 +160,20 @@ class Held:
 
 
 def _read_index(path: Path) -> list[tuple[int, bytes]]:
-    """Raises FileNotFoundError, and ValueError for anything but whole rows."""
+    """Raises FileNotFoundError, and ValueError for a damaged index."""
+    data = path.read_bytes()
+    body, check = data[:-CHECK_BYTES], data[-CHECK_BYTES:]
+    if check != _check(body):
+        raise ValueError(f"{path} is damaged")
     rows = []
-    with path.open("rb") as file:
-        for row in file:
-            offset, _, line = row.partition(b" ")
-            identity(line)
-            rows.append((int(offset), line))
+    for row in body.splitlines(keepends=True):
+        offset, _, line = row.partition(b" ")
+        rows.append((int(offset), line))
     return rows
+
+
+def _check(body: bytes) -> bytes:
+    return hashlib.sha256(body).hexdigest().encode()[: CHECK_BYTES - 1] + b"\n"
 
 
 class ItemReader:
