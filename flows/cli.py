@@ -33,7 +33,10 @@ app = typer.Typer(
 WorkspaceOption = Annotated[Path, typer.Option("--workspace", "-w", help="The workspace, or a folder in it.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 SetOption = Annotated[list[str], typer.Option("--set", help="Override a parameter: block.name=value.")]
+PoolOption = Annotated[str, typer.Option(help="The work pool.")]
+ApiOption = Annotated[str | None, typer.Option(help="The server's API; by default PREFECT_API_URL, or what runs here.")]
 HERE = Path()
+POOL = "lostwax"
 NONE: list[str] = []
 
 
@@ -233,12 +236,56 @@ def export_encoder(
     family: Annotated[str, typer.Argument(help="dinov2 or depth_anything.")],
     checkpoint: Annotated[str, typer.Argument(help="A folder with the checkpoint, or its id on the hub.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The ONNX file to write.")],
-    image_size: Annotated[int, typer.Option(help="Side of the images it will be given, in pixels.")] = 518,
+    image_size: Annotated[int, typer.Option(help="Side of the images it will be given, in pixels.")] = 224,
 ) -> None:
     """Export the real model class to ONNX and check that both give the same numbers."""
     from models.export_encoder import export_encoder as export
 
     say(str(export(family, checkpoint, out, image_size)))
+
+
+@app.command()
+def up(
+    workspace: WorkspaceOption = HERE,
+    port: Annotated[int | None, typer.Option(help="The server's port; by default 4200, or a free one.")] = None,
+) -> None:
+    """Start a Prefect server, the deployment and a worker on this machine; they outlive this command."""
+    from flows.background import up as start
+
+    running = start(Workspace.find(workspace), port, say)
+    say(f"the UI: {running.url}; stop it all with `lostwax down`")
+
+
+@app.command()
+def down(workspace: WorkspaceOption = HERE) -> None:
+    """Stop what `lostwax up` started, and nothing else. Runs in progress stop too; the next one resumes."""
+    from flows.background import down as stop
+
+    stopped = stop(Workspace.find(workspace))
+    for line in stopped:
+        say(f"stopped {line}")
+    if not stopped:
+        say("nothing to stop")
+
+
+@app.command()
+def deploy(workspace: WorkspaceOption = HERE, pool: PoolOption = POOL, api: ApiOption = None) -> None:
+    """Register the flow for this workspace on a Prefect server, for the workers of a pool."""
+    from flows.deployment import deploy as register
+    from flows.deployment import find_api
+
+    found = Workspace.find(workspace)
+    address = find_api(found, api)
+    say(f"{register(found, address, pool)} on {address}, for workers of {pool!r}")
+
+
+@app.command()
+def worker(workspace: WorkspaceOption = HERE, pool: PoolOption = POOL, api: ApiOption = None) -> None:
+    """Run a worker of a pool here, until it is stopped."""
+    from flows.deployment import find_api, run_worker
+
+    found = Workspace.find(workspace)
+    raise typer.Exit(run_worker(found, find_api(found, api), pool))
 
 
 def open_workspace(folder: Path, overrides: list[str]) -> tuple[Workspace, Params, dict[str, int]]:
