@@ -106,6 +106,7 @@ def plan_stage(
         plan.total += 1
         if wanted.skip is not None:
             plan.skipped[wanted.id] = wanted.skip
+            plan.labels[wanted.id] = wanted.label
             continue
         key = recipe.key(wanted.inputs)
         if line := held.line(wanted.id, key):

@@ -104,9 +104,12 @@ def _leave_a_child() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _kill_the_run() -> None:
-    os.kill(os.getppid(), signal.SIGKILL)
-    time.sleep(60)
+def _signal_the_run(number: signal.Signals) -> Callable[[], None]:
+    def misbehave() -> None:
+        os.kill(os.getppid(), number)
+        time.sleep(60)
+
+    return misbehave
 
 
 ACTS: Mapping[str, Callable[[], object]] = {
@@ -119,7 +122,8 @@ ACTS: Mapping[str, Callable[[], object]] = {
     "exit": lambda: sys.exit(0),
     "os_exit": lambda: os._exit(0),
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
-    "kill_the_run": _kill_the_run,
+    "kill_the_run": _signal_the_run(signal.SIGKILL),
+    "stop_the_run": _signal_the_run(signal.SIGTERM),
     "segfault": lambda: ctypes.string_at(0),
     "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
     "hang": lambda: time.sleep(3600),

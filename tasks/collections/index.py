@@ -1,7 +1,7 @@
 """What a stage holds: every finished item of every shard, found by (id, key) without reading the shards.
 
-A shard's index is .lostwax/STAGE/SHA16.idx: a line an item, `OFFSET RECORD`, and a last one that checks them. It is made
-again from the shard at need.
+A shard's index is .lostwax/STAGE/SHA16.idx: a line an item, `OFFSET RECORD`, and a last one that checks them. It is
+made again from the shard at need.
 """
 
 from __future__ import annotations
