@@ -1,0 +1,99 @@
+"""How the pipeline itself fared: items by outcome, failures by class, times from the ledgers of this machine."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from tasks.collections.ledger import Ledger
+from tasks.overview import Standing
+from tasks.report.charts import share_bar
+from tasks.report.markup import Html, heads, table, tag
+from tasks.workspace import Workspace
+
+OUTCOMES = (("done", "student"), ("exhausted", "bad"), ("blocked", "teacher"), ("skipped", "plain"))
+"""How an item may end, and the ink of its share."""
+HEADS = ("Total", "Done", "Exhausted", "Blocked", "Skipped", "Median", "Last run")
+
+
+def medians(workspace: Workspace, names: Sequence[str]) -> dict[str, float]:
+    """Median seconds of an item by stage, as this machine's ledgers know them."""
+    found = {}
+    for name in names:
+        if (workspace.local(name) / "ledger.db").is_file():
+            with Ledger(workspace.local(name)) as ledger:
+                if (median_s := ledger.seconds_per_item()) is not None:
+                    found[name] = median_s
+    return found
+
+
+def section(standings: Sequence[Standing], medians_s: Mapping[str, float], most_rows: int) -> Html:
+    """The stages, then every failed item up to `most_rows`."""
+    rows = [_stage_row(standing, medians_s.get(standing.stage)) for standing in standings]
+    note = (
+        "Items: exhausted, tried as often as allowed; blocked, its plug-in cannot run here; skipped, the stage does "
+        "not apply to it. Median: seconds an item, of the last 1,000; last run: wall-clock time and items computed. "
+        "Times are those of this machine’s ledgers when the page was made"
+    )
+    unknown = [standing.stage for standing in standings if standing.stage not in medians_s and not standing.last_run]
+    missing = f"; it has none of {', '.join(unknown)}" if unknown else ""
+    return tag(
+        "section",
+        {"id": "health"},
+        tag("h2", {}, "The pipeline"),
+        table(heads("Stage", "", num=HEADS), rows, "health"),
+        tag("p", {"class": "foot"}, f"{note}{missing}."),
+        *_failures(standings, most_rows),
+    )
+
+
+def _stage_row(standing: Standing, median_s: float | None) -> Html:
+    items = standing.items
+    counts = [tag("td", {"class": "num"}, str(items.get("total", "–")))]
+    for name, ink in OUTCOMES:
+        count = int(items.get(name, 0))
+        loud = f" ink-{ink}" if count and name in ("exhausted", "blocked") else "" if count else " quiet"
+        counts.append(tag("td", {"class": f"num{loud}"}, str(count)))
+    bar = share_bar((int(items.get(name, 0)), ink) for name, ink in OUTCOMES)
+    return tag(
+        "tr",
+        {},
+        tag("th", {"scope": "row"}, standing.stage),
+        tag("td", {"class": "bar"}, bar),
+        *counts,
+        tag("td", {"class": "num"}, "–" if median_s is None else f"{median_s:.3g} s"),
+        tag("td", {"class": "num"}, _last_run(standing.last_run)),
+    )
+
+
+def _last_run(run: Mapping[str, object] | None) -> str:
+    """`12.5 s (10)`: wall-clock time and items computed."""
+    return "–" if run is None else f"{run['seconds']:.1f} s ({run['computed']})"
+
+
+def _failures(standings: Sequence[Standing], most_rows: int) -> list[Html]:
+    failed = [(standing.stage, entry) for standing in standings for entry in standing.failed]
+    heading = tag("h3", {}, "Failures by class")
+    if not failed:
+        return [heading, tag("p", {"class": "none"}, "None: no item failed, was blocked or was skipped.")]
+    counts = Counter(str(entry["class"]) for _, entry in failed)
+    chips = [tag("li", {}, tag("b", {}, str(count)), " ", name) for name, count in counts.most_common()]
+    order = {"exhausted": 0, "blocked": 1, "skipped": 2}
+    shown = sorted(failed, key=lambda pair: order.get(str(pair[1]["state"]), 3))[:most_rows]
+    rows = [
+        tag(
+            "tr",
+            {},
+            tag("th", {"scope": "row"}, str(entry["label"])),
+            tag("td", {}, stage),
+            tag("td", {}, str(entry["class"])),
+            tag("td", {"class": "message"}, str(entry["message"])),
+        )
+        for stage, entry in shown
+    ]
+    listed = table(heads("Item", "Stage", "Class", "What happened"), rows)
+    parts = [heading, tag("ul", {"class": "chips"}, *chips), listed]
+    if left_out := len(failed) - len(shown):
+        where = "artifacts/STAGE/failures.json has them all"
+        parts.append(tag("p", {"class": "foot"}, f"{left_out} more are not shown; {where}."))
+    return parts
