@@ -7,7 +7,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 
-from prefect import flow, get_run_logger
+from prefect import State, flow, get_run_logger
 
 from flows.dvc_lock import DvcLock
 from flows.stages import StageEnded, stage_tasks
@@ -19,28 +19,36 @@ from tasks.versions import check_versions
 from tasks.workspace import Workspace
 
 Until = StrEnum("Until", {name: name for name in ORDER})  # type: ignore[misc]  # an enum for the UI's form
+LAST = Until(ORDER[-1])
+NONE: list[str] = []
 
 
-@flow(name="distill", description="From a folder of meshes and photos to a measured student.", validate_parameters=True)
+@flow(name="distill", description="From a folder of meshes and photos to a measured student.")
 def distill(
     workspace: str = ".",
-    until: Until | None = None,
-    overrides: list[str] | None = None,
+    until: Until = LAST,
+    overrides: list[str] = NONE,
     strict: bool = False,
-    budget_hours: float | None = None,
+    budget_hours: float = 0.0,
 ) -> list[str]:
     """Run the stages of a workspace; returns a line for each.
 
-    workspace: its folder on the worker. until: the last stage to run. overrides: "block.name=value"; such a run is kept
-    but not recorded in dvc.lock. strict: any failed item ends the run. budget_hours: stop handing out work after this.
+    Flat types only: the UI's form makes a field of each parameter, and does badly with unions.
+
+    Args:
+        workspace: Its folder on the worker's machine.
+        until: The last stage to run.
+        overrides: Params to change, as block.name=value; such a run is kept, but not recorded in dvc.lock.
+        strict: Any failed item ends the run.
+        budget_hours: Hand out no more work after this many hours; 0 is no limit. The next run resumes.
     """
     logger = get_run_logger()
     outcomes = run_stages(
         Workspace.find(Path(workspace)),
-        until=until.value if until else None,
-        overrides=overrides or [],
+        until=until.value,
+        overrides=overrides,
         strict=strict,
-        deadline=None if budget_hours is None else time.monotonic() + budget_hours * 3600,
+        deadline=time.monotonic() + budget_hours * 3600 if budget_hours else None,
         listener=lambda _: None,
         say=logger.info,
     )
@@ -70,8 +78,10 @@ def run_stages(
     outcomes = []
     for name in run_order(ORDER, until):
         before = lock.dependencies(name)
-        ended = tasks[name](workspace, params, versions, strict, deadline, listener, return_state=True)
-        outcome: Outcome = ended.result()
+        ended: State[Outcome] = tasks[name](
+            workspace, params, versions, strict, deadline, listener, wait_for=None, return_state=True
+        )
+        outcome = ended.result()
         outcomes.append(outcome)
         say(outcome.line())
         if outcome.exit_code == OK and not overrides:
