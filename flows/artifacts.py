@@ -1,10 +1,12 @@
-"""What the Prefect UI shows of a stage: progress, a table of failures, sample pictures."""
+"""What the Prefect UI shows of a stage: progress, a table of what is not done, sample pictures."""
 
 from __future__ import annotations
 
 import base64
+import io
 import json
 import time
+from itertools import islice
 from uuid import UUID
 
 from prefect.artifacts import (
@@ -15,12 +17,17 @@ from prefect.artifacts import (
 )
 
 from tasks.outcome import Outcome, Progress
+from tasks.stage import Upstream
 from tasks.worker import open_upstream
 from tasks.workspace import Workspace
 
 UPDATE_EVERY_S = 2.0
 MAX_ROWS = 200
+COLUMNS = ("label", "state", "class", "attempts", "message")
+PICTURES = ("view.front.png", "photo.front.png")
 NUM_SAMPLES = 6
+TILE_PX = 160
+PAPER = (238, 238, 234)
 
 
 class StageArtifacts:
@@ -28,49 +35,66 @@ class StageArtifacts:
 
     def __init__(self, stage: str) -> None:
         self._stage = stage
-        self._progress: UUID | None = None
-        self._updated_at = 0.0
+        self._bar: UUID | None = None
+        self._updated_at = -UPDATE_EVERY_S
 
     def progress(self, progress: Progress) -> None:
         """Move the progress bar, at most every other second."""
         if time.monotonic() - self._updated_at < UPDATE_EVERY_S:
             return
-        self._updated_at = time.monotonic()
-        percent = 100.0 * (progress.done + progress.failed) / max(1, progress.total)
         left = f", {progress.left_s:.0f} s left" if progress.left_s is not None else ""
         text = progress.text or f"{progress.done} of {progress.total}, {progress.rate:.3g} items/s{left}"
-        if self._progress is None:
-            self._progress = create_progress_artifact(percent, key=f"{self._stage}-progress", description=text)
-        else:
-            update_progress_artifact(self._progress, percent, description=text)
+        self._show(100.0 * (progress.done + progress.failed) / max(1, progress.total), text)
 
     def finished(self, outcome: Outcome, workspace: Workspace) -> None:
-        """The final bar, the failures with their reasons, and a few pictures where the stage makes any."""
-        text = outcome.line()
-        if self._progress is None:
-            self._progress = create_progress_artifact(100.0, key=f"{self._stage}-progress", description=text)
-        else:
-            update_progress_artifact(self._progress, 100.0, description=text)
-        self._failures(workspace)
-        self._samples(workspace)
-
-    def _failures(self, workspace: Workspace) -> None:
-        path = workspace.failures_file(self._stage)
-        entries = json.loads(path.read_text()) if path.is_file() else []
-        if entries:
-            rows = [{name: entry.get(name, "") for name in ("label", "state", "class", "message")} for entry in entries]
-            words = f"{len(entries)} items of {self._stage} are not done" + (", the first:" if len(rows) > MAX_ROWS else "")
+        """The bar at its end, what is not done and why, and pictures of what was computed where there are any."""
+        ended = outcome.done + outcome.exhausted + outcome.skipped + outcome.blocked
+        self._show(100.0 * ended / max(1, outcome.total), outcome.line())
+        if rows := failure_rows(workspace, self._stage):
+            first = f", the first {MAX_ROWS}:" if len(rows) > MAX_ROWS else ""
+            words = f"{len(rows)} items of {self._stage} are not done{first}"
             create_table_artifact(rows[:MAX_ROWS], key=f"{self._stage}-failures", description=words)
+        if outcome.computed and (sheet := contact_sheet(open_upstream(workspace, self._stage))):
+            encoded = base64.b64encode(sheet).decode()
+            picture = f"![front views](data:image/jpeg;base64,{encoded})"
+            create_markdown_artifact(picture, key=f"{self._stage}-samples", description="Front views")
 
-    def _samples(self, workspace: Workspace) -> None:
-        upstream = open_upstream(workspace, self._stage)
-        pictures = []
-        for item_id, record in upstream.records.items():
-            names = [name for name in ("view.front.png", "photo.front.png") if name in record.files]
-            if names and record.files[names[0]].size < 200_000:
-                encoded = base64.b64encode(upstream.read(item_id, names[0])).decode()
-                pictures.append(f"![{item_id}](data:image/png;base64,{encoded})")
-            if len(pictures) == NUM_SAMPLES:
-                break
-        if pictures:
-            create_markdown_artifact(" ".join(pictures), key=f"{self._stage}-samples", description="Front views")
+    def _show(self, percent: float, text: str) -> None:
+        self._updated_at = time.monotonic()
+        if self._bar is None:
+            bar = create_progress_artifact(percent, key=f"{self._stage}-progress", description=text)
+            assert isinstance(bar, UUID)  # the coroutine that its type allows is for asynchronous callers
+            self._bar = bar
+        else:
+            update_progress_artifact(self._bar, percent, description=text)
+
+
+def failure_rows(workspace: Workspace, stage: str) -> list[dict[str, str]]:
+    """One row an item that is skipped, blocked or exhausted, failures before what does not apply."""
+    path = workspace.failures_file(stage)
+    entries = json.loads(path.read_text()) if path.is_file() else []
+    entries.sort(key=lambda entry: (entry["state"] == "skipped", entry["label"]))
+    return [{name: str(entry.get(name, "")) for name in COLUMNS} for entry in entries]
+
+
+def contact_sheet(collection: Upstream) -> bytes | None:
+    """Front views of a few items from all over the collection in one row, as a JPEG; None where it has no pictures."""
+    from PIL import Image
+
+    step = max(1, len(collection.records) // NUM_SAMPLES)
+    tiles = []
+    for item_id in islice(collection.records, 0, NUM_SAMPLES * step, step):
+        names = [name for name in PICTURES if name in collection.records[item_id].files]
+        if names:
+            with Image.open(io.BytesIO(collection.read(item_id, names[0]))) as picture:
+                picture.thumbnail((TILE_PX, TILE_PX))
+                tiles.append(picture.convert("RGBA"))
+    if not tiles:
+        return None
+    sheet = Image.new("RGB", (TILE_PX * len(tiles), TILE_PX), PAPER)
+    for column, tile in enumerate(tiles):
+        place = (column * TILE_PX + (TILE_PX - tile.width) // 2, (TILE_PX - tile.height) // 2)
+        sheet.paste(tile, place, mask=tile)
+    encoded = io.BytesIO()
+    sheet.save(encoded, "JPEG", quality=85)
+    return encoded.getvalue()

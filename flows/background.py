@@ -29,6 +29,8 @@ DEFAULT_PORT = 4200
 STOP_LIMIT_S = 20.0
 KILL_ROUNDS = 3
 LOOK_EVERY_S = 0.2
+ON_ONE_MACHINE = {"PREFECT_WORKER_QUERY_SECONDS": "2"}
+"""One worker may ask its server often: a run starts within seconds."""
 
 
 def up(workspace: Workspace, port: int | None, say: Callable[[str], None]) -> Running:
@@ -70,7 +72,7 @@ def _start(workspace: Workspace, port: int, token: str, say: Callable[[str], Non
     logs_dir(workspace).mkdir(parents=True, exist_ok=True)
     url = f"http://127.0.0.1:{port}"
     api = f"{url}/api"
-    launch = Launcher(workspace, worker_environment(workspace, api) | {TOKEN: token})
+    launch = Launcher(workspace, ON_ONE_MACHINE | worker_environment(workspace, api) | {TOKEN: token})
     server = launch("server", [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)])
     Running(url, POOL, token, {"server": server.pid}).write(workspace)
     _wait_for("server", server, lambda: get(f"{api}/health", timeout_s=5) is True, launch.log("server"))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 
-from prefect import State, flow, get_run_logger
+from prefect import flow, get_run_logger
 
 from flows.dvc_lock import DvcLock
 from flows.stages import StageEnded, stage_tasks
@@ -78,10 +78,8 @@ def run_stages(
     outcomes = []
     for name in run_order(ORDER, until):
         before = lock.dependencies(name)
-        ended: State[Outcome] = tasks[name](
-            workspace, params, versions, strict, deadline, listener, wait_for=None, return_state=True
-        )
-        outcome = ended.result()
+        ended = tasks[name](workspace, params, versions, strict, deadline, listener, return_state=True)
+        outcome: Outcome = ended.result()
         outcomes.append(outcome)
         say(outcome.line())
         if outcome.exit_code == OK and not overrides:

@@ -56,12 +56,14 @@ class StageEnded(Exception):
         self.outcome = outcome
 
 
-def stage_tasks() -> dict[str, Task[Any, Any]]:
-    """One Prefect task a stage, in order."""
-    return {name: _as_task(name, RULES[name]) for name in ORDER}
+def stage_tasks() -> dict[str, Callable[..., Any]]:
+    """One Prefect task a stage, in order. Call them with `return_state=True`: the state's result is the Outcome."""
+    return {name: as_task(name, RULES[name]) for name in ORDER}
 
 
-def _as_task(name: str, rule: Rule) -> Task[Any, Any]:
+def as_task(name: str, rule: Rule) -> Task[..., Any]:
+    """The stage as a Prefect task. Its result is the Outcome; StageEnded, StageFailed and HeldByAnother fail it."""
+
     @task(
         name=name,
         description=rule.description,
