@@ -29,7 +29,7 @@ def section(train: Upstream) -> Html:
         lines("Validation", _validation(epochs), "step", "Chamfer of the averaged weights, log scale", log=True),
         lines("Teacher’s share α", [Curve("alpha", _points(steps, "alpha"), "teacher")], "step", "of the Chamfer loss"),
     ]
-    quality = {name: value for name, value in record.quality.items() if value is not None}
+    quality = {name: value for name, value in record.quality.items() if value}
     facts = [f"{title}: {_shown(quality[name])}" for name, title in FACTS.items() if name in quality]
     foot = "; ".join([*facts, "curves are averaged into at most 240 points; Chamfer in shares of the longest side"])
     grid = tag("div", {"class": "charts"}, *charts)
@@ -38,7 +38,7 @@ def section(train: Upstream) -> Html:
 
 FACTS = {
     "val_chamfer": "best validation Chamfer",
-    "val_is_proxy": "measured to the teacher for want of truth",
+    "val_is_proxy": "measured to the teacher, for want of truth",
     "num_steps": "steps",
     "num_parameters": "parameters",
     "num_train": "training items",

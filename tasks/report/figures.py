@@ -128,7 +128,9 @@ def _against_baseline(scores: Scores) -> Html:
         change = f" is {abs(1 - ratio):.0%}".replace("%", " %") + (" below " if ratio <= 1 else " above ")
         unsure = compared["low"] < 1 < compared["high"]
         doubt = " (within chance: the 95 % interval spans zero)" if unsure else ""
-        return join([subject, change, words, shown("chamfer", pooled[name]["chamfer"]), doubt])
+        shared = int(compared["num_items"])
+        where = "" if shared == pooled["student"]["num_items"] else f" on the {shared} items that have one"
+        return join([subject, change, words, shown("chamfer", pooled[name]["chamfer"]), where, doubt])
     return join([subject, " stands without a baseline beside it"])
 
 

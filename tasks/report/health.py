@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tasks.collections.ledger import Ledger
 from tasks.overview import Standing
@@ -13,6 +14,8 @@ from tasks.workspace import Workspace
 
 OUTCOMES = (("done", "student"), ("exhausted", "bad"), ("blocked", "teacher"), ("skipped", "plain"))
 """How an item may end, and the ink of its share."""
+MOST_NAMES = 12
+"""Items named in a row of failures."""
 HEADS = ("Total", "Done", "Exhausted", "Blocked", "Skipped", "Median", "Last run")
 
 
@@ -28,7 +31,7 @@ def medians(workspace: Workspace, names: Sequence[str]) -> dict[str, float]:
 
 
 def section(standings: Sequence[Standing], medians_s: Mapping[str, float], most_rows: int) -> Html:
-    """The stages, then every failed item up to `most_rows`."""
+    """The stages, then what failed, at most `most_rows` rows of items that ended alike."""
     rows = [_stage_row(standing, medians_s.get(standing.stage)) for standing in standings]
     note = (
         "Items: exhausted, tried as often as allowed; blocked, its plug-in cannot run here; skipped, the stage does "
@@ -78,22 +81,31 @@ def _failures(standings: Sequence[Standing], most_rows: int) -> list[Html]:
         return [heading, tag("p", {"class": "none"}, "None: no item failed, was blocked or was skipped.")]
     counts = Counter(str(entry["class"]) for _, entry in failed)
     chips = [tag("li", {}, tag("b", {}, str(count)), " ", name) for name, count in counts.most_common()]
-    order = {"exhausted": 0, "blocked": 1, "skipped": 2}
-    shown = sorted(failed, key=lambda pair: order.get(str(pair[1]["state"]), 3))[:most_rows]
-    rows = [
-        tag(
-            "tr",
-            {},
-            tag("th", {"scope": "row"}, str(entry["label"])),
-            tag("td", {}, stage),
-            tag("td", {}, str(entry["class"])),
-            tag("td", {"class": "message"}, str(entry["message"])),
-        )
-        for stage, entry in shown
-    ]
-    listed = table(heads("Item", "Stage", "Class", "What happened"), rows)
+    rows = _alike(failed)
+    listed = table(heads("Stage", "Class", "What happened", "To", num=["Items"]), rows[:most_rows])
     parts = [heading, tag("ul", {"class": "chips"}, *chips), listed]
-    if left_out := len(failed) - len(shown):
+    if len(rows) > most_rows:
         where = "artifacts/STAGE/failures.json has them all"
-        parts.append(tag("p", {"class": "foot"}, f"{left_out} more are not shown; {where}."))
+        parts.append(tag("p", {"class": "foot"}, f"{len(rows) - most_rows} more rows are not shown; {where}."))
     return parts
+
+
+def _alike(failed: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Html]:
+    """A row for all items that ended alike: exhausted ones first, then blocked, then skipped."""
+    order = {"exhausted": 0, "blocked": 1, "skipped": 2}
+    labels: dict[tuple[int, str, str, str], list[str]] = defaultdict(list)
+    for stage, entry in failed:
+        rank = order.get(str(entry["state"]), len(order))
+        labels[rank, stage, str(entry["class"]), str(entry["message"])].append(str(entry["label"]))
+    rows = []
+    for (_, stage, failure, message), names in sorted(labels.items()):
+        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        cells = [
+            tag("th", {"scope": "row"}, stage),
+            tag("td", {}, failure),
+            tag("td", {"class": "message"}, message),
+            tag("td", {"class": "names"}, ", ".join(names[:MOST_NAMES]) + more),
+            tag("td", {"class": "num"}, str(len(names))),
+        ]
+        rows.append(tag("tr", {}, *cells))
+    return rows

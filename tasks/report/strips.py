@@ -27,20 +27,23 @@ def turntable(glb: bytes, num_views: int, size_px: int) -> ByteArray:
 
 
 def fitted(turns: Sequence[ByteArray]) -> list[str]:
-    """Each turn as a strip, without the margins that all of them have in common: what differs in size still does."""
+    """Each turn as a strip, without the margins that all have in common, so that sizes compare; none taller than wide."""
     if not turns:
         return []
     alpha_NHW = np.concatenate([turn_VHW4[..., 3] for turn_VHW4 in turns])
-    rows, columns = (_about_centre(alpha_NHW.max(axis=axes) > 0) for axes in ((0, 2), (0, 1)))
+    height, width = (_reach(alpha_NHW.max(axis=axes) > 0) for axes in ((0, 2), (0, 1)))
+    middle = alpha_NHW.shape[1] // 2
+    rows, columns = (slice(middle - reach, middle + reach) for reach in (height, max(width, height)))
     return [data_uri(np.concatenate(list(turn_VHW4[:, rows, columns]), axis=1)) for turn_VHW4 in turns]
 
 
-def _about_centre(used: npt.NDArray[np.bool_]) -> slice:
-    """The centred range that holds everything used, and MARGIN_PX more."""
-    size = len(used)
+def _reach(used: npt.NDArray[np.bool_]) -> int:
+    """How far from the centre anything is used, in pixels, and MARGIN_PX more."""
+    middle = len(used) // 2
     places = np.flatnonzero(used)
-    reach = size // 2 if len(places) == 0 else max(size // 2 - places[0], places[-1] + 1 - size // 2) + MARGIN_PX
-    return slice(max(0, size // 2 - reach), min(size, size // 2 + reach))
+    if len(places) == 0:
+        return middle
+    return min(middle, max(middle - int(places[0]), int(places[-1]) + 1 - middle) + MARGIN_PX)
 
 
 def inputs(pngs: Sequence[bytes], size_px: int) -> str:

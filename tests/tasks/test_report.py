@@ -231,6 +231,21 @@ def test_strips_of_an_item_keep_their_sizes_relative_to_each_other() -> None:
     assert sizes == {(2 * (22 + strips.MARGIN_PX), 2 * (12 + strips.MARGIN_PX))}
 
 
+def test_a_tall_item_gets_square_views() -> None:
+    tall = np.zeros((3, 64, 64, 4), np.uint8)
+    tall[:, 4:60, 30:34] = 255
+    (uri,) = strips.fitted([tall])
+    assert image_size(uri) == (3 * 64, 64)
+
+
+def test_items_that_failed_alike_share_a_row(tmp_path: Path) -> None:
+    entry = {"state": "blocked", "class": "environment", "message": "no model", "key": "k"}
+    entries = [{**entry, "id": f"{number:016d}", "label": f"photo-{number}"} for number in range(20)]
+    text = visible(page_of(report_context(tmp_path, make_upstreams(1), {"matte": entries})))
+    assert text.count("no model") == 1
+    assert "photo-11 and 8 more 20" in text
+
+
 def image_size(uri: str) -> tuple[int, int]:
     import base64
     import io
