@@ -105,7 +105,7 @@ class Dispatch:
             num_workers=num_workers,
             chunk=run.chunk or max(1, min(MAX_CHUNK, num_pending // (num_workers * CHUNKS_A_WORKER))),
             item_time_limit_s=None if stage.product else run.item_time_limit_s,
-            environment=dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(num_threads)),
+            environment=dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LP_NUM_THREADS"), str(num_threads)),
         )
 
     def _drive(self, deadline: float | None) -> None:
