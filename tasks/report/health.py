@@ -82,7 +82,7 @@ def _failures(standings: Sequence[Standing], most_rows: int) -> list[Html]:
     counts = Counter(str(entry["class"]) for _, entry in failed)
     chips = [tag("li", {}, tag("b", {}, str(count)), " ", name) for name, count in counts.most_common()]
     rows = _alike(failed)
-    listed = table(heads("Stage", "Class", "What happened", "To", num=["Items"]), rows[:most_rows])
+    listed = table(heads("Stage", "Class", "What happened", "Items", num=["Count"]), rows[:most_rows])
     parts = [heading, tag("ul", {"class": "chips"}, *chips), listed]
     if len(rows) > most_rows:
         where = "artifacts/STAGE/failures.json has them all"

@@ -27,7 +27,7 @@ def turntable(glb: bytes, num_views: int, size_px: int) -> ByteArray:
 
 
 def fitted(turns: Sequence[ByteArray]) -> list[str]:
-    """Each turn as a strip, without the margins that all have in common, so that sizes compare; none taller than wide."""
+    """Turns as strips without the margins that all have in common: sizes compare, and no view is taller than wide."""
     if not turns:
         return []
     alpha_NHW = np.concatenate([turn_VHW4[..., 3] for turn_VHW4 in turns])
