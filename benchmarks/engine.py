@@ -60,11 +60,12 @@ def fill(inbox: Path, num_items: int) -> None:
 def kill_at_work(workspace: Workspace, num_kills: int, seconds: float) -> int:
     """Start the stage and SIGKILL its process group, num_kills times; how many kills hit work.
 
-    A kill is aimed at work, not at Python's start: it waits for a spool, and then for a random moment. seconds: what
+    A kill is aimed at work, not at Python's start: it waits for a new spool, then for a random moment. seconds: what
     the work takes without kills; the moments are drawn so that it is not done before the last of them.
     """
     rng, hits = random.Random(1), 0
     for _ in range(num_kills):
+        left_behind = set(workspace.local("tiny").glob("spool-*"))
         process = subprocess.Popen(
             stage_command(workspace.root),
             env=environment(),
@@ -72,7 +73,7 @@ def kill_at_work(workspace: Workspace, num_kills: int, seconds: float) -> int:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        while process.poll() is None and not any(workspace.local("tiny").glob("spool-*")):
+        while process.poll() is None and not set(workspace.local("tiny").glob("spool-*")) - left_behind:
             time.sleep(0.002)
         time.sleep(rng.uniform(0, seconds / num_kills))
         hits += process.poll() is None

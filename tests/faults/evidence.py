@@ -58,10 +58,10 @@ def held_twice(workspace: Workspace, stage: str) -> list[Pair]:
     return [pair for pair, count in counts.items() if count > 1]
 
 
-def at_work(workspace: Workspace, stage: str) -> bool:
-    """Whether a worker has an item in hand, or has finished one."""
+def traces_of_work(workspace: Workspace, stage: str) -> set[Path]:
+    """What a worker leaves behind from its first item on. New traces tell that a run is at work."""
     local = workspace.local(stage)
-    return any(local.glob("spool-*.tar")) or any(path.read_bytes().strip() for path in local.glob("inflight-*"))
+    return {*local.glob("spool-*.tar"), *local.glob("inflight-*")}
 
 
 def nobody_works(workspace: Workspace, stage: str) -> bool:
@@ -85,8 +85,9 @@ class Storm:
 
     def kill(self, within_s: float) -> bool:
         """Start a run, kill its whole process group up to within_s after work has begun; False where it ended first."""
+        before = traces_of_work(self.workspace, self._stage)
         running = self._start()
-        while running.alive and not at_work(self.workspace, self._stage):
+        while running.alive and not traces_of_work(self.workspace, self._stage) - before:
             time.sleep(0.002)
         time.sleep(self._rng.uniform(0, within_s))
         alive = running.alive

@@ -10,7 +10,7 @@ from benchmarks import engine
 from tasks.collections.holder import holder
 from tasks.outcome import OK
 from tasks.worker import open_upstream
-from tests.faults.evidence import Storm, at_work, held_twice, nobody_works, workers_of
+from tests.faults.evidence import Storm, held_twice, nobody_works, workers_of
 from tests.support import Running, make_workspace, run_module, wait_until
 from tests.toy import computed, expected_files, fill, item_id, plain
 
@@ -90,7 +90,7 @@ def test_killed_workers_are_replaced_and_only_what_they_had_in_hand_is_repeated(
     workspace = make_workspace(tmp_path, {"run": {"attempts": {"killed": 5}}})
     fill(workspace, plain(200, seconds=0.01))
     running, rng, num_kills = toy(workspace), random.Random(6), 0
-    wait_until(lambda: at_work(workspace, "toy"))
+    wait_until(lambda: computed(workspace))
     while num_kills < 4 and running.alive:
         time.sleep(rng.uniform(0, 0.2))
         for worker in workers_of(running)[:1]:
