@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import time
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from uuid import UUID
 
@@ -16,14 +17,16 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from tasks.outcome import Outcome, Progress
+from tasks.outcome import OK, Outcome, Progress
 from tasks.stage import Upstream
 from tasks.worker import open_upstream
 from tasks.workspace import Workspace
 
 UPDATE_EVERY_S = 2.0
 MAX_ROWS = 200
-COLUMNS = ("label", "state", "class", "attempts", "message")
+COLUMNS = ("label", "state", "message", "class")
+MAX_REASONS = 5
+MAX_NAMES = 3
 PICTURES = ("view.front.png", "photo.front.png")
 NUM_SAMPLES = 6
 TILE_PX = 160
@@ -55,9 +58,7 @@ class StageArtifacts:
             words = f"{len(rows)} items of {self._stage} are not done{first}"
             create_table_artifact(rows[:MAX_ROWS], key=f"{self._stage}-failures", description=words)
         if outcome.computed and (sheet := contact_sheet(open_upstream(workspace, self._stage))):
-            encoded = base64.b64encode(sheet).decode()
-            picture = f"![front views](data:image/jpeg;base64,{encoded})"
-            create_markdown_artifact(picture, key=f"{self._stage}-samples", description="Front views")
+            create_markdown_artifact(_as_markdown(sheet), key=f"{self._stage}-samples", description="Front views")
 
     def _show(self, percent: float, text: str) -> None:
         self._updated_at = time.monotonic()
@@ -67,6 +68,39 @@ class StageArtifacts:
             self._bar = bar
         else:
             update_progress_artifact(self._bar, percent, description=text)
+
+
+def summarise(outcomes: Sequence[Outcome], workspace: Workspace) -> None:
+    """The flow run's own page: the stages, why items are not done, and pictures where something was computed."""
+    if not outcomes:
+        return
+    lines = ["| stage | done | of | computed | exhausted | skipped | blocked | seconds |", "|:--|" + "--:|" * 7]
+    for outcome in outcomes:
+        counts = (outcome.done, outcome.total, outcome.computed, outcome.exhausted, outcome.skipped, outcome.blocked)
+        cells = [outcome.stage, *(str(count) if count else "" for count in counts), f"{outcome.seconds:.1f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    for outcome in outcomes:
+        lines += ["", *reasons(outcome.stage, failure_rows(workspace, outcome.stage))]
+        if outcome.exit_code != OK:
+            lines += ["", f"**{outcome.line()}**"]
+    computed = [outcome.stage for outcome in reversed(outcomes) if outcome.computed]
+    sheets = (contact_sheet(open_upstream(workspace, stage)) for stage in computed)
+    if sheet := next(filter(None, sheets), None):
+        lines += ["", _as_markdown(sheet)]
+    create_markdown_artifact("\n".join(lines), key="summary", description=f"What became of {workspace.root.name}")
+
+
+def reasons(stage: str, rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """A markdown line for each way in which items of a stage are not done, the most frequent first."""
+    labels: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        labels.setdefault((row["state"], row["message"]), []).append(row["label"])
+    ordered = sorted(labels.items(), key=lambda entry: -len(entry[1]))[:MAX_REASONS]
+    return [
+        f"- **{stage}**: {len(names)} {state}: {message} ({', '.join(names[:MAX_NAMES])}"
+        + (", ...)" if len(names) > MAX_NAMES else ")")
+        for (state, message), names in ordered
+    ]
 
 
 def failure_rows(workspace: Workspace, stage: str) -> list[dict[str, str]]:
@@ -98,3 +132,8 @@ def contact_sheet(collection: Upstream) -> bytes | None:
     encoded = io.BytesIO()
     sheet.save(encoded, "JPEG", quality=85)
     return encoded.getvalue()
+
+
+def _as_markdown(sheet: bytes) -> str:
+    """A picture that needs no server of files: both of Prefect's UIs show data URIs."""
+    return f"![front views](data:image/jpeg;base64,{base64.b64encode(sheet).decode()})"

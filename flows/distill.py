@@ -9,9 +9,10 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger
 
+from flows.artifacts import summarise
 from flows.dvc_lock import DvcLock
 from flows.stages import StageEnded, stage_tasks
-from tasks.outcome import OK, Outcome, Progress
+from tasks.outcome import Outcome, Progress
 from tasks.params import load_params
 from tasks.runner import run_order
 from tasks.stages import ORDER
@@ -75,15 +76,20 @@ def run_stages(
     if overrides:
         say(f"overrides {', '.join(overrides)}: this run is kept, and not recorded in dvc.lock")
     tasks = stage_tasks()
-    outcomes = []
-    for name in run_order(ORDER, until):
-        before = lock.dependencies(name)
-        ended = tasks[name](workspace, params, versions, strict, deadline, listener, return_state=True)
-        outcome: Outcome = ended.result()
-        outcomes.append(outcome)
-        say(outcome.line())
-        if outcome.exit_code == OK and not overrides:
-            lock.record(name, before, say)
+    outcomes: list[Outcome] = []
+    try:
+        for name in run_order(ORDER, until):
+            before = lock.dependencies(name)
+            ended = tasks[name](workspace, params, versions, strict, deadline, listener, return_state=True)
+            outcomes.append(ended.result())
+            say(outcomes[-1].line())
+            if not overrides:
+                lock.record(name, before, say)
+    except StageEnded as stopped:
+        outcomes.append(stopped.outcome)
+        raise
+    finally:
+        summarise(outcomes, workspace)
     lock.relink()
     return outcomes
 

@@ -1,4 +1,4 @@
-"""dvc.lock kept in step: after a stage succeeded under Prefect, DVC is told, so that `dvc repro` finds nothing to do."""
+"""dvc.lock kept in step: after a stage succeeded under Prefect, DVC is told; `dvc repro` then finds nothing to do."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class DvcLock:
         self._enabled = (workspace.root / ".dvc").is_dir()
 
     def dependencies(self, stage: str) -> str:
-        """A digest of what DVC watches for a stage: its deps, params.yaml and versions.yaml. Folders by their listing."""
+        """A digest of what DVC watches for a stage: deps, params.yaml and versions.yaml. Folders by their listing."""
         digest = hashlib.sha256()
         params = yaml.safe_load(self._workspace.params_file.read_text())
         for path in (self._workspace.params_file, self._workspace.versions_file):
@@ -94,7 +94,11 @@ class DvcLock:
 
     def _dvc(self, *arguments: str) -> None:
         done = subprocess.run(
-            [sys.executable, "-m", "dvc", *arguments], cwd=self._workspace.root, capture_output=True, text=True, check=False
+            [sys.executable, "-P", "-m", "dvc", *arguments],
+            cwd=self._workspace.root,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode != 0:
             log.warning("dvc %s: %s", " ".join(arguments), done.stderr.strip() or done.stdout.strip())
