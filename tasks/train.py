@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +62,7 @@ class Train(Stage):
     def wanted(self, context: Context) -> Iterator[Wanted]:
         """One product, whose key holds every file it reads and every fact that decides how it is used."""
         inputs = [("views", _digest(list(_view_names(context))))]
-        for source in _sources(context):
+        for source in find_sources(context.upstreams, ("train", "val")):
             inputs += [(f"{stage}/{source.id}/{name}", entry) for stage, name, entry in source.files()]
             inputs.append((f"facts/{source.id}", _digest([source.split, source.has_truth])))
         yield Wanted(self.name, self.name, tuple(inputs))
@@ -108,12 +108,51 @@ class Source:
         return [(stage, name, record.files[name].sha256) for stage, name, record in read]
 
 
-def _sources(context: Context) -> list[Source]:
-    """The training and validation items by id; those without features or without a teacher's mesh are left out."""
-    features, teach, ingest = (context.upstreams[name].records for name in Train.upstreams)
+def find_sources(upstreams: Mapping[str, Upstream], splits: tuple[str, ...]) -> list[Source]:
+    """The items of these splits by id; those without features or without a teacher's mesh are left out."""
+    features, teach, ingest = (upstreams[name].records for name in Train.upstreams)
     ids = sorted(features.keys() & teach.keys() & ingest.keys())
     sources = [Source(item_id, features[item_id], teach[item_id], ingest[item_id]) for item_id in ids]
-    return [s for s in sources if s.split in ("train", "val") and "mesh.glb" in s.teach.files]
+    return [source for source in sources if source.split in splits and "mesh.glb" in source.teach.files]
+
+
+def feature_spec(sources: Sequence[Source], views: tuple[str, ...]) -> FeatureSpec:
+    """What the items' grids have in common, with those of the views that any has. ValueError where they differ."""
+    kinds = {(s.features.facts["encoder"], s.features.facts["channels"], *s.features.facts["grid"]) for s in sources}
+    if len(kinds) > 1:
+        raise ValueError(f"features are of several kinds: {sorted(kinds)}; run `lostwax run --until features` again")
+    ((encoder, channels, height, width),) = kinds
+    present = {name for source in sources for name in source.features.facts["views"]}
+    return FeatureSpec(encoder, channels, (height, width), tuple(name for name in views if name in present))
+
+
+def load_shapes(
+    sources: Sequence[Source], spec: FeatureSpec, upstreams: Mapping[str, Upstream], progress: Callable[[str], None]
+) -> ShapeSet:
+    """Grids and surface points of the items, read once."""
+    import torch
+    from safetensors.numpy import load
+
+    from models.training.data import ShapeSet
+
+    features, teach, ingest = (upstreams[name] for name in Train.upstreams)
+    num_items, num_views = len(sources), len(spec.views)
+    tokens = np.zeros((num_items, num_views, *spec.grid, spec.channels), np.float16)
+    present = np.zeros((num_items, num_views), np.bool_)
+    teacher = np.empty((num_items, STORED_POINTS, 3), np.float32)
+    truth = np.empty_like(teacher)
+    for place, source in enumerate(sources):
+        grids = load(features.read(source.id, GRIDS))
+        for view, name in enumerate(spec.views):
+            if f"tokens.{name}" in grids:
+                tokens[place, view] = grids[f"tokens.{name}"]
+                present[place, view] = True
+        teacher[place] = _surface_points(teach, source.id)
+        truth[place] = _surface_points(ingest, source.id) if source.has_truth else teacher[place]
+        if (place + 1) % 25 == 0:
+            progress(f"reading item {place + 1}/{num_items}")
+    has_truth = np.array([source.has_truth for source in sources])
+    return ShapeSet(*(torch.from_numpy(array) for array in (tokens, present, teacher, truth, has_truth)))
 
 
 def _train(item: Item, context: Context) -> Output:
@@ -123,12 +162,12 @@ def _train(item: Item, context: Context) -> Output:
 
     block: TrainParams = context.params.stage("train")
     plugin_params = context.params.plugin("students", block.student)
-    sources = _sources(context)
+    sources = find_sources(context.upstreams, ("train", "val"))
     training = [source for source in sources if source.split == "train"]
     validation = [source for source in sources if source.split == "val"]
     if not training:
         raise BadInput(_why_nothing_to_train_on(context))
-    spec = _feature_spec(sources, _view_names(context))
+    spec = feature_spec(sources, _view_names(context))
     student: Student = plugins.load("students", block.student).create(plugin_params, spec, seed=block.seed)
     description = {
         "student": block.student,
@@ -137,8 +176,8 @@ def _train(item: Item, context: Context) -> Output:
     }
     result = train(
         student,
-        _load_shapes(training, spec, context),
-        _load_shapes(validation, spec, context) if validation else None,
+        load_shapes(training, spec, context.upstreams, context.progress),
+        load_shapes(validation, spec, context.upstreams, context.progress) if validation else None,
         Recipe(**block.model_dump(exclude={"student"})),
         device=context.device,
         folder=item.work_dir / "checkpoints",
@@ -168,43 +207,6 @@ def _view_names(context: Context) -> tuple[str, ...]:
     """The views that features declares, in its order."""
     names: tuple[str, ...] = context.params.stage("features").views
     return names
-
-
-def _feature_spec(sources: list[Source], views: tuple[str, ...]) -> FeatureSpec:
-    """What the items' grids have in common; ValueError where they differ."""
-    kinds = {(s.features.facts["encoder"], s.features.facts["channels"], *s.features.facts["grid"]) for s in sources}
-    if len(kinds) > 1:
-        raise ValueError(f"features are of several kinds: {sorted(kinds)}; run `lostwax run --until features` again")
-    ((encoder, channels, height, width),) = kinds
-    present = {name for source in sources for name in source.features.facts["views"]}
-    return FeatureSpec(encoder, channels, (height, width), tuple(name for name in views if name in present))
-
-
-def _load_shapes(sources: list[Source], spec: FeatureSpec, context: Context) -> ShapeSet:
-    """Grids and surface points of the items, read once."""
-    import torch
-    from safetensors.numpy import load
-
-    from models.training.data import ShapeSet
-
-    features, teach, ingest = (context.upstreams[name] for name in Train.upstreams)
-    num_items, num_views = len(sources), len(spec.views)
-    tokens = np.zeros((num_items, num_views, *spec.grid, spec.channels), np.float16)
-    present = np.zeros((num_items, num_views), np.bool_)
-    teacher = np.empty((num_items, STORED_POINTS, 3), np.float32)
-    truth = np.empty_like(teacher)
-    for place, source in enumerate(sources):
-        grids = load(features.read(source.id, GRIDS))
-        for view, name in enumerate(spec.views):
-            if f"tokens.{name}" in grids:
-                tokens[place, view] = grids[f"tokens.{name}"]
-                present[place, view] = True
-        teacher[place] = _surface_points(teach, source.id)
-        truth[place] = _surface_points(ingest, source.id) if source.has_truth else teacher[place]
-        if (place + 1) % 25 == 0:
-            context.progress(f"reading item {place + 1}/{num_items}")
-    has_truth = np.array([source.has_truth for source in sources])
-    return ShapeSet(*(torch.from_numpy(array) for array in (tokens, present, teacher, truth, has_truth)))
 
 
 def _surface_points(meshes: Upstream, item_id: str) -> Any:

@@ -90,7 +90,7 @@ class _Training:
     ) -> None:
         self.student, self.recipe, self.device, self.world = student, recipe, device, world
         self.shapes = shapes.to(device)
-        self.validator = _Validator(student, validation.to(device), recipe) if validation else None
+        self.validator = Validator(student, validation.to(device), recipe) if validation else None
         self.batch_size = min(recipe.batch_size, len(shapes))
         if self.batch_size < recipe.accumulate * world.size:
             raise ValueError(
@@ -256,10 +256,10 @@ class _Training:
         log.info("training continues at step %d of %d", self.step, self.num_steps)
 
 
-class _Validator:
-    """Mean Chamfer over the validation items that have truth, or, where none has, to the teacher (`is_proxy`).
+class Validator:
+    """Chamfer to the truth of the items that have one, or, where none has, to the teacher (`is_proxy`).
 
-    All views, fixed points: equal weights give an equal figure.
+    All views, fixed points: equal weights give equal figures.
     """
 
     _BATCH = 8
@@ -269,8 +269,13 @@ class _Validator:
         self.is_proxy = not bool(shapes.has_truth_N.any())
         self.shapes = shapes if self.is_proxy else shapes.select(shapes.has_truth_N.nonzero()[:, 0])
 
-    @torch.no_grad()
     def measure(self, state: State) -> float:
+        """The mean over the items."""
+        return float(self.errors(state).double().mean())
+
+    @torch.no_grad()
+    def errors(self, state: State) -> torch.Tensor:
+        """Chamfer of each item (N,) under these weights."""
         network = self.student.network.eval()
         errors = []
         every_N = torch.arange(len(self.shapes), device=self.shapes.present_NV.device)
@@ -287,7 +292,7 @@ class _Validator:
             )
             errors.append(chamfer(self.student.sample(outputs, place_BP3), target_BP3, reduction="none"))
         network.train()
-        return float(torch.cat(errors).double().mean())
+        return torch.cat(errors)
 
 
 def _optimizer(network: torch.nn.Module, recipe: Recipe) -> torch.optim.AdamW:

@@ -20,19 +20,22 @@ PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
 
 class ShapeSpace(nn.Module):
-    """Amounts of R modes (B, R) -> shapes (B, N, 3): a mean and learned displacement fields."""
+    """Amounts of R modes (B, R) -> shapes (B, N, 3): a mean and displacement fields. Fitted, not trained: an optimiser
+    moves the vertices of a field independently of each other, which roughens every shape made of it.
+    """
 
     mean_N3: torch.Tensor
+    fields_RN3: torch.Tensor
 
     def __init__(self, rank: int) -> None:
         super().__init__()
         sphere = icosphere(LEVELS[-1])
         self.register_buffer("mean_N3", torch.from_numpy(sphere.vertices_N3) * 0.4)
-        self.fields_RN3 = nn.Parameter(torch.zeros(rank, len(sphere.vertices_N3), 3))
+        self.register_buffer("fields_RN3", torch.zeros(rank, len(sphere.vertices_N3), 3))
 
     @torch.no_grad()
     def fit(self, points_NP3: torch.Tensor) -> torch.Tensor:
-        """Begin with the mean and the principal modes of how far the surfaces reach in each direction.
+        """Take the mean and the principal modes of how far the surfaces reach in each direction.
 
         Returns the shapes' amounts (N, R), of unit deviation; unused modes are zero.
         """
