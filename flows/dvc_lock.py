@@ -7,7 +7,7 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ class DvcLock:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._memory = workspace.root / ".lostwax" / "dvc-recorded.json"
-        self._recorded: list[str] = []
+        self._recorded: dict[str, str] = {}
         self._graph: dict[str, Any] = yaml.safe_load((workspace.root / "dvc.yaml").read_text())["stages"]
         self._enabled = (workspace.root / ".dvc").is_dir()
 
@@ -48,23 +48,22 @@ class DvcLock:
             say(f"{stage}: its inputs changed while it ran; not recorded in dvc.lock, run again")
             return
         state = self._state(stage, before)
-        memory = self._read_memory()
-        if state is not None and memory.get(stage) == state:
+        if state is not None and self._read_memory().get(stage) == state:
             return
-        self._dvc("commit", "--force", "--quiet", stage)
+        if not self._dvc("commit", "--force", "--quiet", stage):
+            return
         if self.dependencies(stage) != before:
             self._forget(stage)
             say(f"{stage}: its inputs changed while it was recorded; run again")
             return
-        memory[stage] = self._state(stage, before)
-        write_atomically(self._memory, json.dumps(memory, indent=1, sort_keys=True).encode())
-        self._recorded.append(stage)
+        self._remember({stage: before})
+        self._recorded[stage] = before
 
     def relink(self) -> None:
         """Replace what was recorded by links into DVC's cache, so that the data lie on the disk once."""
-        if self._recorded:
-            self._dvc("checkout", "--relink", "--quiet", *self._recorded)
-            self._recorded.clear()
+        if self._recorded and self._dvc("checkout", "--relink", "--quiet", *self._recorded):
+            self._remember(self._recorded)  # links have times of their own
+            self._recorded = {}
 
     def _state(self, stage: str, dependencies: str) -> list[str] | None:
         """What was recorded: dependencies, the lock's entry, and the outputs as they lie there."""
@@ -80,6 +79,10 @@ class DvcLock:
             for out in self._graph[stage].get(kind, []):
                 yield out if isinstance(out, str) else next(iter(out))
 
+    def _remember(self, dependencies: Mapping[str, str]) -> None:
+        memory = self._read_memory() | {stage: self._state(stage, before) for stage, before in dependencies.items()}
+        write_atomically(self._memory, json.dumps(memory, indent=1, sort_keys=True).encode())
+
     def _read_memory(self) -> dict[str, Any]:
         if not self._memory.is_file():
             return {}
@@ -92,7 +95,8 @@ class DvcLock:
         content["stages"].pop(stage, None)
         write_atomically(lock, yaml.safe_dump(content, sort_keys=False).encode())
 
-    def _dvc(self, *arguments: str) -> None:
+    def _dvc(self, *arguments: str) -> bool:
+        """Whether it succeeded; its words are logged where not."""
         done = subprocess.run(
             [sys.executable, "-P", "-m", "dvc", *arguments],
             cwd=self._workspace.root,
@@ -102,6 +106,7 @@ class DvcLock:
         )
         if done.returncode != 0:
             log.warning("dvc %s: %s", " ".join(arguments), done.stderr.strip() or done.stdout.strip())
+        return done.returncode == 0
 
 
 def _signature(path: Path) -> str:
