@@ -24,6 +24,7 @@ from tasks.stages import ORDER
 from tasks.workspace import Workspace
 
 FOLDER = Path("demo")
+LOSTWAX = str(Path(sys.executable).parent / "lostwax")
 UNSEEN_SEED = 987_654
 METHODS = {
     "student": "student (mesh_deform tiny)",
@@ -42,7 +43,11 @@ def main() -> int:
         lostwax("init", str(FOLDER))
     killed = run_and_kill_a_worker(workspace)
     recomputed = sum(num_recomputed(workspace, stage) for stage in ORDER)
-    print(f"killed worker {killed} in the middle of teach; recomputed {recomputed}" if killed else "nothing left to kill: all was done")
+    print(
+        f"killed worker {killed} in the middle of teach; recomputed {recomputed}"
+        if killed
+        else f"teach was done, no worker to kill; recomputed {recomputed}"
+    )
     image = workspace.root / "unseen_left.png"
     picture_of_unseen_shoe(image)
     lostwax("generate", str(image), "-o", str(workspace.root / "unseen.glb"), "-w", str(FOLDER))
@@ -53,12 +58,12 @@ def main() -> int:
 
 
 def lostwax(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-P", "-m", "flows.cli", *arguments], check=True)
+    subprocess.run([LOSTWAX, *arguments], check=True)
 
 
 def run_and_kill_a_worker(workspace: Workspace) -> int | None:
     """`lostwax run`; SIGKILL for one of teach's workers once it has finished an item and has the next in hand."""
-    run = subprocess.Popen([sys.executable, "-P", "-m", "flows.cli", "run", "-w", str(FOLDER)])
+    run = subprocess.Popen([LOSTWAX, "run", "-w", str(FOLDER)])
     killed = None
     while run.poll() is None:
         if killed is None:

@@ -55,7 +55,7 @@ def main() -> None:
     if chosen.json:
         print(json.dumps(figures))
     else:
-        print("{views_a_second:.0f} views a second at {size_px} px on {platform}, {triangles} triangles".format(**figures))
+        print(f"{figures['views_a_second']:.4g} views a second at {chosen.size} px on {chosen.platform}")
 
 
 if __name__ == "__main__":
