@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import faulthandler
 import json
 import logging
 import math
@@ -351,6 +352,7 @@ def _own_streams() -> tuple[IO[bytes], IO[bytes]]:
 
 
 def main() -> None:
+    faulthandler.enable()
     reading, writing = _own_streams()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

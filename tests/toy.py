@@ -117,6 +117,7 @@ ACTS: Mapping[str, Callable[[], object]] = {
     "bad_input": _raise(BadInput("told to be bad")),
     "empty": _raise(EmptyOutput("told to be empty")),
     "unavailable": _raise(Unavailable("told to be unavailable; install nothing")),
+    "gpu_memory": _raise(RuntimeError("CUDA error: out of memory")),
     "interrupt": _raise(KeyboardInterrupt()),
     "unreadable": lambda: Path("/proc/1/mem").read_bytes(),
     "exit": lambda: sys.exit(0),
