@@ -24,7 +24,7 @@ LAST = Until(ORDER[-1])
 NONE: list[str] = []
 
 
-@flow(name="distill", description="From a folder of meshes and photos to a measured student.")
+@flow(name="distill", description="From a folder of meshes and photos to a measured student.", persist_result=False)
 def distill(
     workspace: str = ".",
     until: Until = LAST,
