@@ -33,7 +33,7 @@ class Tiny(Stage):
 
     def wanted(self, context: Context) -> Iterator[Wanted]:
         with os.scandir(context.workspace / "inbox") as entries:
-            paths = sorted(Path(entry.path) for entry in entries if entry.name.endswith(".bin"))
+            paths = [Path(path) for path in sorted(entry.path for entry in entries if entry.name.endswith(".bin"))]
         for path in paths:
             yield Wanted(item_id(path), path.stem, (("bin", context.digest(path)),), payload=path.name)
 

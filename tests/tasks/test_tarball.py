@@ -9,7 +9,7 @@ import pytest
 import webdataset
 
 from tasks.collections.records import from_line, identity
-from tasks.collections.tarball import BLOCK, END, Segment, encode_item, file_entries, member_offset, scan
+from tasks.collections.tarball import BLOCK, END, Segment, _header_block, encode_item, file_entries, member_offset, scan
 from tests.support import make_record
 
 FILES = ({"a.bin": b"abc", "view.front.png": b"x" * 600}, {"a.bin": b""}, {"b.bin": b"y" * 512, "c": b"z"})
@@ -42,6 +42,19 @@ def test_tarfile_reads_every_member_and_nothing_of_time_or_owner_is_in_it():
     assert members[f"{prefix}.a.bin"] == b"abc"
     assert members[f"{prefix}.view.front.png"] == b"x" * 600
     assert sum(name.endswith(".record.json") for name in members) == 3
+
+
+@pytest.mark.parametrize("size", [0, 1, 511, 512, 16384, 8**11 - 1])
+@pytest.mark.parametrize("name", ["a", "0123456789abcdef-kkkkkkkkkkkkkkkk.größe.bin", "n" * 100])
+def test_headers_are_those_of_tarfile(name, size):
+    info = tarfile.TarInfo(name)
+    info.size = size
+    assert _header_block(name.encode(), size) == info.tobuf(tarfile.USTAR_FORMAT, "utf-8", "strict")
+
+
+def test_what_no_ustar_header_can_say_is_refused():
+    with pytest.raises(ValueError, match="does not fit"):
+        _header_block(b"big", 8**11)
 
 
 def test_webdataset_groups_the_files_by_item(tmp_path):
