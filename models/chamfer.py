@@ -68,7 +68,7 @@ def _nearest_cpu(from_BN3: torch.Tensor, to_BM3: torch.Tensor) -> torch.Tensor:
 
     queries, points = from_BN3.double().numpy(), to_BM3.double().numpy()
     if not (np.isfinite(queries).all() and np.isfinite(points).all()):
-        raise FloatingPointError("Chamfer of points that are not finite; training diverged or a mesh holds NaN")
+        raise FloatingPointError("Chamfer of points that are not finite")
     index_BN = np.empty(queries.shape[:2], np.int64)
     for item, (query_N3, points_M3) in enumerate(zip(queries, points, strict=True)):
         tree = cKDTree(points_M3, compact_nodes=False, balanced_tree=False)

@@ -24,6 +24,8 @@ from models.training.sampler import Stream, batch_indices, steps_per_epoch, unif
 
 log = logging.getLogger(__name__)
 
+DIVERGED = "the training diverged: lower `learning_rate` or `clip_norm`"
+
 Row = dict[str, Any]
 State = dict[str, torch.Tensor]
 
@@ -172,7 +174,10 @@ class _Training:
         with nullcontext() if last else self.world.without_sync(self.model):
             with _autocast(recipe, self.device):
                 outputs = self.model(*self.student.inputs(batch))
-            terms = self.student.loss(outputs, batch, alpha)
+            try:
+                terms = self.student.loss(outputs, batch, alpha)
+            except FloatingPointError as error:
+                raise FloatingPointError(f"{error} at step {self.step + 1}; {DIVERGED}") from error
             (total(terms) * share * self.world.size).backward()  # type: ignore[no-untyped-call]
         return terms
 
@@ -189,8 +194,8 @@ class _Training:
             row["weighted"] = dict(zip(names, map(float, weighted), strict=True))
             if not np.isfinite(values).all():
                 raise FloatingPointError(
-                    f"loss {row['loss']} and gradient norm {row['gradient_norm']} at step {row['step']} are not "
-                    "finite; lower `learning_rate` or `clip_norm`"
+                    f"loss {row['loss']} and gradient norm {row['gradient_norm']} are not finite "
+                    f"at step {row['step']}; {DIVERGED}"
                 )
             self.history.steps.append(row)
             write(row)
