@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -26,8 +27,10 @@ from tasks.workspace import Workspace
 
 STOP_GRACE_S = 15.0
 SAVE_EVERY_S = 0.5
+WORTH_A_WORKER_S = 1.0
 MAX_CHUNK = 256
 CHUNKS_A_WORKER = 4
+THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LP_NUM_THREADS")
 
 
 class BrokenEnvironment(Exception):
@@ -103,10 +106,16 @@ class Dispatch:
             self._plan.pending,
             encode,
             num_workers=num_workers,
+            num_at_first=min(num_workers, self._num_worthwhile(num_pending)),
             chunk=run.chunk or max(1, min(MAX_CHUNK, num_pending // (num_workers * CHUNKS_A_WORKER))),
             item_time_limit_s=None if stage.product else run.item_time_limit_s,
-            environment=dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LP_NUM_THREADS"), str(num_threads)),
+            environment=dict.fromkeys(THREAD_LIMITS, str(num_threads)),
         )
+
+    def _num_worthwhile(self, num_pending: int) -> int:
+        """Workers that have something to do for longer than it takes to start them, going by past speeds."""
+        seconds = self._ledger.seconds_per_item()
+        return num_pending if seconds is None else max(1, math.ceil(num_pending * seconds / WORTH_A_WORKER_S))
 
     def _drive(self, deadline: float | None) -> None:
         while self._pool.has_work:

@@ -21,6 +21,7 @@ from tasks.collections.inflight import marker_path, read_marker
 MAX_FRUITLESS = 3
 """Deaths in a row that neither finished nor had an item in hand, before the machine is held to be at fault."""
 WATCH_EVERY_S = 0.25
+WORKER_EVERY_S = 2.0
 EXIT_GRACE_S = 5.0
 """How long a worker that has nothing more to say may take to end."""
 
@@ -123,16 +124,22 @@ class Pool:
         encode: Callable[[Task], Mapping[str, Any]],
         *,
         num_workers: int,
+        num_at_first: int,
         chunk: int,
         item_time_limit_s: float | None,
         environment: Mapping[str, str],
     ) -> None:
-        """hello: what a worker is told first. local: .lostwax/STAGE. encode: the message that describes a task."""
+        """hello: what a worker is told first. local: .lostwax/STAGE. encode: the message that describes a task.
+
+        num_at_first: workers to begin with, where little is expected of them; each WORKER_EVERY_S allows one more.
+        """
         self.pending = deque(pending)
         self._hello = dict(hello)
         self._local = local
         self._encode = encode
         self._num_workers = num_workers
+        self._num_at_first = num_at_first
+        self._began = time.monotonic()
         self._chunk = chunk
         self._limit_s = item_time_limit_s
         self._environment = {**os.environ, **environment}
@@ -198,14 +205,18 @@ class Pool:
         least = min(working, key=lambda process: len(process.tasks), default=None)
         if least is not None and not least.tasks:
             return least
-        if len(self._processes) < self._num_workers:
+        if len(self._processes) < self._num_allowed():
             return self._start()
         return least if least is not None and len(least.tasks) <= self._chunk else None
+
+    def _num_allowed(self) -> int:
+        more = int((time.monotonic() - self._began) / WORKER_EVERY_S)
+        return min(self._num_workers, self._num_at_first + more)
 
     def _relieve(self) -> None:
         """Where a worker is idle, ask the one with most tasks for half of those that it has not begun."""
         working = [process for process in self._processes.values() if not process.stopping]
-        if len(working) == self._num_workers and all(process.tasks for process in working):
+        if len(working) >= self._num_allowed() and all(process.tasks for process in working):
             return
         laden = max(working, key=lambda process: len(process.tasks), default=None)
         if laden is not None and len(laden.tasks) > 1 and not laden.asked_back:
