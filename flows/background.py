@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 
 from flows.deployment import POOL, PREFECT, deploy, worker_command, worker_environment
-from flows.server import START_LIMIT_S, TOKEN, Running, get, logs_dir, prefect_home, tail
+from flows.server import START_LIMIT_S, TOKEN, Database, Running, get, logs_dir, tail
 from tasks.outcome import StageFailed
 from tasks.workspace import Workspace
 
@@ -68,7 +68,8 @@ def down(workspace: Workspace) -> list[str]:
 
 
 def _start(workspace: Workspace, port: int, token: str, say: Callable[[str], None]) -> Running:
-    prefect_home(workspace).mkdir(parents=True, exist_ok=True)
+    database = Database(workspace)
+    database.prepare()
     logs_dir(workspace).mkdir(parents=True, exist_ok=True)
     url = f"http://127.0.0.1:{port}"
     api = f"{url}/api"
@@ -76,6 +77,7 @@ def _start(workspace: Workspace, port: int, token: str, say: Callable[[str], Non
     server = launch("server", [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)])
     Running(url, POOL, token, {"server": server.pid}).write(workspace)
     _wait_for("server", server, lambda: get(f"{api}/health", timeout_s=5) is True, launch.log("server"))
+    database.is_complete()
     name = deploy(workspace, api)
     say(f"deployed {name} for {workspace.root}")
     worker = launch("worker", worker_command(POOL))

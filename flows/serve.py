@@ -6,26 +6,39 @@ server behind.
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import threading
+from typing import TYPE_CHECKING
 
-import uvicorn
-from prefect.server.api.server import create_app
+if TYPE_CHECKING:
+    import uvicorn
 
 
 def main() -> None:
     """Serve until standard input ends."""
-    listening = socket.socket(fileno=int(sys.argv[1]))
-    config = uvicorn.Config(create_app(ephemeral=True, final=True), log_level="error", lifespan="on")
-    server = uvicorn.Server(config)
-    threading.Thread(target=_stop_with_parent, args=(server,), daemon=True).start()
-    server.run(sockets=[listening])
+    watch = Watch()
+    threading.Thread(target=watch.run, daemon=True).start()
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    app = create_app(ephemeral=True, final=True)
+    watch.server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on"))
+    watch.server.run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
 
 
-def _stop_with_parent(server: uvicorn.Server) -> None:
-    sys.stdin.buffer.read()
-    server.should_exit = True
+class Watch:
+    """Waits for the end of standard input."""
+
+    server: uvicorn.Server | None = None
+
+    def run(self) -> None:
+        """In order where the server runs: it has runs to write down. At once where it is still starting."""
+        sys.stdin.buffer.read()
+        if self.server is None or not self.server.started:
+            os._exit(1)
+        self.server.should_exit = True
 
 
 if __name__ == "__main__":

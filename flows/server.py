@@ -6,6 +6,7 @@ database it has brought up to date once is taken as it is the next time.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
@@ -27,7 +28,7 @@ from tasks.workspace import Workspace
 TOKEN = "LOSTWAX_UP"  # noqa: S105  # the environment variable that marks what `up` started, and all it started in turn
 START_LIMIT_S = 180.0
 STOP_LIMIT_S = 10.0
-ON_ONCE_MIGRATED = {"PREFECT_API_DATABASE_MIGRATE_ON_START": "false", "PREFECT_API_BLOCKS_REGISTER_ON_START": "false"}
+ONCE_MIGRATED = {"PREFECT_API_DATABASE_MIGRATE_ON_START": "false", "PREFECT_API_BLOCKS_REGISTER_ON_START": "false"}
 WITHOUT_AUTOMATIONS = {
     "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "false",
@@ -76,6 +77,7 @@ class Running:
             return None
 
     def write(self, workspace: Workspace) -> None:
+        Running.file(workspace).parent.mkdir(exist_ok=True)
         content = {"url": self.url, "pool": self.pool, "token": self.token, "processes": self.processes}
         write_atomically(Running.file(workspace), json.dumps(content, indent=1).encode() + b"\n")
 
@@ -105,14 +107,10 @@ class OwnServer:
     """
 
     def __init__(self, workspace: Workspace) -> None:
-        home = prefect_home(workspace)
-        home.mkdir(parents=True, exist_ok=True)
         logs_dir(workspace).mkdir(parents=True, exist_ok=True)
         self._log = logs_dir(workspace) / "own-server.log"
-        self._migrated = home / "migrated"
-        environment = prefect_environment(workspace) | WITHOUT_AUTOMATIONS
-        if self._is_migrated(home):
-            environment |= ON_ONCE_MIGRATED
+        self._database = Database(workspace)
+        environment = prefect_environment(workspace) | WITHOUT_AUTOMATIONS | self._database.prepare()
         with socket.create_server(("127.0.0.1", 0)) as listening, self._log.open("wb") as log:
             descriptor = listening.fileno()
             self.api = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
@@ -134,7 +132,7 @@ class OwnServer:
         except OSError as error:
             self.stop()
             raise StageFailed(f"Prefect's server did not start: {tail(self._log) or error}") from error
-        self._migrated.write_text(_prefect_version())
+        self._database.is_complete()
 
     def stop(self) -> None:
         """Close the pipe it lives by; returns when it has written what it had and ended."""
@@ -146,10 +144,40 @@ class OwnServer:
             self._process.kill()
             self._process.wait()
 
-    def _is_migrated(self, home: Path) -> bool:
-        if "PREFECT_API_DATABASE_CONNECTION_URL" in os.environ or not (home / "prefect.db").is_file():
-            return False
-        return self._migrated.is_file() and self._migrated.read_text() == _prefect_version()
+
+class Database:
+    """The workspace's SQLite database of Prefect, and a note of the version that brought it up to date.
+
+    It holds the history of runs and nothing that results depend on.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._file = prefect_home(workspace) / "prefect.db"
+        self._note = prefect_home(workspace) / "migrated"
+        self._elsewhere = "PREFECT_API_DATABASE_CONNECTION_URL" in os.environ
+
+    def prepare(self) -> dict[str, str]:
+        """Before a server starts: its settings. Waits for another that is starting here.
+
+        A database whose making was interrupted cannot be mended, and goes.
+        """
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        self._starting = self._note.with_name("starting.lock").open("w")
+        fcntl.flock(self._starting, fcntl.LOCK_EX)
+        if self._elsewhere:
+            return {}
+        if not self._note.is_file():
+            for path in self._file.parent.glob("prefect.db*"):
+                path.unlink()
+            return {}
+        up_to_date = self._file.is_file() and self._note.read_text() == version("prefect")
+        return ONCE_MIGRATED if up_to_date else {}
+
+    def is_complete(self) -> None:
+        """After a server has started: note that it was brought up to date, and let others start."""
+        if not self._elsewhere:
+            self._note.write_text(version("prefect"))
+        self._starting.close()
 
 
 def get(url: str, timeout_s: float) -> Any:
@@ -162,7 +190,3 @@ def tail(log: Path, num_lines: int = 5) -> str:
     """The end of a log file on one line; empty where there is none."""
     lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
     return " | ".join(line.strip() for line in lines[-num_lines:] if line.strip())
-
-
-def _prefect_version() -> str:
-    return version("prefect")

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows.server import Database, OwnServer, Running, get, prefect_environment, prefect_home, running_api
+from tasks.outcome import StageFailed
+from tests.support import ROOT, make_workspace
+
+STARTS_A_SERVER = """
+import sys
+from pathlib import Path
+from flows.server import OwnServer
+from tasks.workspace import Workspace
+server = OwnServer(Workspace(Path(sys.argv[1])))
+print(server._process.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_server_of_ones_own_answers_until_it_is_stopped(prefect_api: str) -> None:
+    assert get(f"{prefect_api}/health", timeout_s=10) is True
+
+
+@pytest.mark.parametrize("after_s", [0.0, 4.0])
+def test_a_server_of_ones_own_dies_with_its_command_even_when_that_is_killed(tmp_path: Path, after_s: float) -> None:
+    workspace = make_workspace(tmp_path / "w")
+    command = subprocess.Popen(
+        [sys.executable, "-P", "-c", STARTS_A_SERVER, str(workspace.root)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert command.stdout is not None
+    server = psutil.Process(int(command.stdout.readline()))
+    time.sleep(after_s)
+    command.kill()
+    command.wait()
+    assert server.wait(timeout=60) is None
+    assert not server.is_running()
+
+
+def test_a_server_that_cannot_start_is_a_failure_with_the_end_of_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "nonsense")
+    server = OwnServer(make_workspace(tmp_path / "w"))
+    with pytest.raises(StageFailed, match=r"server did not start: .*rror"):
+        server.wait()
+
+
+def test_only_a_process_that_carries_the_token_counts_as_running(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "w")
+    assert running_api(workspace) is None
+    Running("http://127.0.0.1:1", "pool", "a token", {"server": os.getpid()}).write(workspace)
+    assert running_api(workspace) is None
+    carrier = subprocess.Popen(["sleep", "60"], env=os.environ | {"LOSTWAX_UP": "a token"})
+    try:
+        Running("http://127.0.0.1:1", "pool", "a token", {"server": carrier.pid}).write(workspace)
+        assert running_api(workspace) == "http://127.0.0.1:1/api"
+    finally:
+        carrier.send_signal(signal.SIGKILL)
+        carrier.wait()
+    assert running_api(workspace) is None
+
+
+def test_a_damaged_server_file_means_that_nothing_runs(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "w")
+    Running.file(workspace).parent.mkdir(exist_ok=True)
+    Running.file(workspace).write_text('{"url": "http')
+    assert Running.read(workspace) is None
+
+
+def test_a_database_whose_making_was_interrupted_is_made_anew_and_a_complete_one_is_taken_as_it_is(
+    tmp_path: Path,
+) -> None:
+    workspace = make_workspace(tmp_path / "w")
+    home = prefect_home(workspace)
+    home.mkdir(parents=True)
+    (home / "prefect.db").write_text("half made")
+    interrupted = Database(workspace)
+    assert interrupted.prepare() == {}
+    assert not (home / "prefect.db").exists()
+    (home / "prefect.db").write_text("made")
+    interrupted.is_complete()
+    assert Database(workspace).prepare()["PREFECT_API_DATABASE_MIGRATE_ON_START"] == "false"
+    (home / "migrated").write_text("3.0.0")
+    assert Database(workspace).prepare() == {}
+    assert (home / "prefect.db").read_text() == "made"
+
+
+def test_prefect_keeps_to_the_workspace_and_sends_nothing_home(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "w")
+    environment = prefect_environment(workspace)
+    assert environment["PREFECT_HOME"] == str(workspace.root / ".lostwax" / "prefect")
+    assert environment["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
+    assert environment["DO_NOT_TRACK"] == "1"
