@@ -89,6 +89,8 @@ def scan(descriptor: int, verify: bool) -> Iterator[Segment]:
 
 
 def _header(block: bytes) -> tarfile.TarInfo | None:
+    if block[257:262] != b"ustar":
+        return None
     try:
         info = tarfile.TarInfo.frombuf(block, "utf-8", "strict")
     except (tarfile.HeaderError, UnicodeDecodeError):

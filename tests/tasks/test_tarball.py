@@ -69,11 +69,14 @@ def test_a_tail_torn_at_any_byte_leaves_exactly_the_whole_items(tmp_path):
     parts = items()
     data = b"".join(parts)
     ends = [len(parts[0]), len(parts[0]) + len(parts[1]), len(data)]
-    for size in range(len(data) + 1):
-        segments = scanned(data[:size], tmp_path / "spool.tar")
-        assert ids(segments) == [f"item{index}" for index, end in enumerate(ends) if end <= size], size
+    segments = scanned(data, tmp_path / "spool.tar")
     assert [segment.offset for segment in segments] == [0, *ends[:2]]
     assert [segment.size for segment in segments] == [len(part) for part in parts]
+    with (tmp_path / "spool.tar").open("rb+") as spool:
+        for size in range(len(data), -1, -1):
+            spool.truncate(size)
+            found = ids(list(scan(spool.fileno(), verify=True)))
+            assert found == [f"item{index}" for index, end in enumerate(ends) if end <= size], size
 
 
 def test_one_wrong_bit_anywhere_costs_at_most_its_own_item(tmp_path):
