@@ -17,13 +17,13 @@ class Recipe(Block):
 
     seed: int = Field(0, ge=0, lt=2**31)
     """Decides initial weights, order, samples and dropped views."""
-    epochs: int = Field(60, ge=1)
+    epochs: int = Field(30, ge=1)
     """Passes over the training items."""
     batch_size: int = Field(8, ge=1)
     """Items of one optimiser step, over all processes and accumulated parts; all items where they are fewer."""
     accumulate: int = Field(1, ge=1)
     """Parts into which a batch is split to fit into memory; gradients are summed over them."""
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(2e-3, gt=0)
     """Peak of AdamW's learning rate, reached after the warm-up, then lowered by a cosine to 1 % of it."""
     weight_decay: float = Field(0.01, ge=0)
     """AdamW's, on matrices only."""

@@ -56,8 +56,8 @@ SIZES = {
     "base": Size(width=256, code=768, pooled=16, token_blocks=3, vertex_blocks=3, heads=8, rank=128),
     "reference": Size(width=448, code=1024, pooled=16, token_blocks=2, vertex_blocks=3, heads=8, rank=256),
 }
-"""Trained parameters on four views of DINOv2-base (768 channels): 653,306, 2,961,530, 15,094,682 and 32,328,794. With
-the frozen encoder's 86,580,480 the reference comes to 118,909,274; the student that it follows has 118,811,001."""
+"""Trained parameters on four views of DINOv2-base (768 channels): 660,992, 2,969,216, 15,102,368 and 32,336,480. With
+the frozen encoder's 86,580,480 the reference comes to 118,916,960; the student that it follows has 118,811,001."""
 
 
 def create(params: Params, spec: FeatureSpec, *, seed: int) -> MeshDeform:
