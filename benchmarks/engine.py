@@ -10,8 +10,10 @@ import contextlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,6 +25,8 @@ from benchmarks.tiny import compute, item_id
 from tasks.collections.ledger import Ledger
 from tasks.worker import open_upstream
 from tasks.workspace import Workspace, create
+
+REPEATS = 3
 
 
 def bare_loop(inbox: Path, out: Path) -> float:
@@ -40,11 +44,16 @@ def stage_command(workspace: Path) -> list[str]:
 
 
 def run_command(workspace: Path) -> dict[str, Any]:
-    """Run the stage in a process of its own; its outcome, with `wall_s` and the planner's `peak_mb`."""
-    started = time.perf_counter()
+    """Run the stage in a process of its own; its outcome, with `wall_s`, `cpu_s` and the planner's `peak_mb`."""
+    started, cpu_before = time.perf_counter(), _cpu_of_children()
     done = subprocess.run(stage_command(workspace), check=True, capture_output=True, text=True, env=environment())
     outcome: dict[str, Any] = json.loads(done.stdout)
-    return outcome | {"wall_s": time.perf_counter() - started}
+    return outcome | {"wall_s": time.perf_counter() - started, "cpu_s": _cpu_of_children() - cpu_before}
+
+
+def _cpu_of_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def environment() -> dict[str, str]:
@@ -92,35 +101,50 @@ def wrong_items(workspace: Workspace, num_items: int) -> int:
     return wrong
 
 
+def change(inbox: Path, num_changed: int) -> None:
+    """Change some files, spread over all of them, to what they have never been."""
+    paths = sorted(inbox.glob("*.bin"))
+    for path in paths[:: len(paths) // num_changed][:num_changed]:
+        data = path.read_bytes()
+        path.write_bytes(data[1:] + data[:1])
+
+
 def measure(num_items: int, num_kills: int, folder: Path) -> dict[str, Any]:
+    """All figures. Machines are noisy: the bare loop runs before and after the engine, short runs count by their median.
+
+    CPU seconds, workers included, stand beside the wall-clock ones: they hold on a machine that others use too.
+    """
     workspace = Workspace(folder / "workspace")
     create(workspace.root)
-    inbox = workspace.root / "inbox"
+    inbox, num_changed = workspace.root / "inbox", max(1, num_items // 100)
     fill(inbox, num_items)
-    bare_s = bare_loop(inbox, folder / "bare")
+    bare_s = bare_loop(inbox, folder / "bare_before")
     first = run_command(workspace.root)
-    no_op = run_command(workspace.root)
-    changed = sorted(inbox.glob("*.bin"))[:: max(1, num_items // max(1, num_items // 100))]
-    for path in changed:
-        path.write_bytes(path.read_bytes()[::-1])
-    partial = run_command(workspace.root)
+    bare_s = (bare_s + bare_loop(inbox, folder / "bare_after")) / 2
+    no_ops = [run_command(workspace.root) for _ in range(REPEATS)]
+    partials = []
+    for _ in range(REPEATS):
+        change(inbox, num_changed)
+        partials.append(run_command(workspace.root))
     figures = {
         "items": num_items,
         "bare_loop_s": bare_s,
         "first_s": first["wall_s"],
         "first_computed": first["computed"],
         "overhead_ms_an_item": (first["wall_s"] - bare_s) / num_items * 1000,
-        "planner_peak_mb": first["peak_mb"],
-        "no_op_s": no_op["wall_s"],
-        "no_op_computed": no_op["computed"],
-        "changed": len(changed),
-        "changed_computed": partial["computed"],
-        "changed_s": partial["wall_s"],
+        "first_cpu_s": first["cpu_s"],
+        "planner_peak_mb": max(run["peak_mb"] for run in (first, *no_ops, *partials)),
+        "no_op_s": statistics.median(run["wall_s"] for run in no_ops),
+        "no_op_cpu_s": statistics.median(run["cpu_s"] for run in no_ops),
+        "no_op_computed": sum(run["computed"] for run in no_ops),
+        "changed": num_changed,
+        "changed_computed": max(run["computed"] for run in partials),
+        "changed_s": statistics.median(run["wall_s"] for run in partials),
     }
     if num_kills:
         shutil.rmtree(workspace.root / "artifacts")
         shutil.rmtree(workspace.root / ".lostwax")
-        hits = kill_at_work(workspace, num_kills, first["wall_s"] - no_op["wall_s"])
+        hits = kill_at_work(workspace, num_kills, first["wall_s"] - figures["no_op_s"])
         run_command(workspace.root)
         with Ledger(workspace.local("tiny")) as ledger:
             twice = sum(count > 1 for count in ledger.times_done().values())

@@ -2,9 +2,8 @@
 
     python -m benchmarks.prefect_tasks [--items 200] [--json]
 
-The server is Prefect's own ephemeral one, in a home of its own. In Prefect's favour its start is not counted, nor the
-events that drain after the last task: the loop is timed inside the
-flow, and compared with a bare loop over the same files.
+The server is Prefect's own ephemeral one, in a home of its own. In Prefect's favour neither its start is counted nor
+the events that drain behind the last task: the loop is timed inside the flow, beside a bare loop over the same files.
 """
 
 from __future__ import annotations
