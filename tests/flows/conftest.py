@@ -14,11 +14,16 @@ from tests.support import make_workspace
 def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The API of a server of the tests' own, to which flows that are run here report."""
     server = OwnServer(make_workspace(tmp_path_factory.mktemp("prefect")))
-    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+    from prefect import settings
 
+    ours = {
+        settings.PREFECT_API_URL: server.api,
+        settings.PREFECT_LOGGING_TO_API_ENABLED: False,
+        settings.PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+    }
     try:
         server.wait()
-        with temporary_settings({PREFECT_API_URL: server.api, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        with settings.temporary_settings(ours):
             yield server.api
     finally:
         server.stop()

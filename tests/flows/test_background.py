@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +16,7 @@ import pytest
 
 from flows.background import down, up
 from flows.server import TOKEN, Running, get
+from tests.flows.api import artifacts_of, post
 from tests.support import ROOT, make_workspace
 
 
@@ -81,10 +80,9 @@ def test_up_then_a_run_through_the_api_then_down(tmp_path: Path) -> None:
             {"parameters": {"until": "ingest", "overrides": ["ingest.limit=2"]}},
         )
         assert finished(f"{url}/api/flow_runs/{run['id']}")["name"] == "Completed"
-        shown = post(f"{url}/api/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}})
-        by_key = {artifact["key"]: artifact["data"] for artifact in shown}
-        assert by_key["ingest-progress"] == 100.0
-        assert "| ingest | 2 | 2 | 2 |" in by_key["summary"]
+        shown = artifacts_of(f"{url}/api", run["id"])
+        assert shown["ingest-progress"]["data"] == 100.0
+        assert "| ingest | 2 | 2 | 2 |" in shown["summary"]["data"]
     finally:
         running = Running.read(workspace)
         lostwax("down", "--workspace", workspace.root)
@@ -109,12 +107,6 @@ def match_url(text: str) -> str:
     found = re.search(r"http://127\.0\.0\.1:\d+", text)
     assert found, text
     return found[0]
-
-
-def post(url: str, body: dict[str, Any]) -> Any:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as response:
-        return json.load(response)
 
 
 def finished(url: str) -> Any:

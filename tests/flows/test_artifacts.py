@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from flows.artifacts import COLUMNS, PAPER, TILE_PX, contact_sheet, failure_rows, reasons
+from tasks.stage import Record, Upstream
+from tests.support import make_record, make_workspace
+
+
+def png(size: tuple[int, int], colour: tuple[int, int, int, int]) -> bytes:
+    encoded = io.BytesIO()
+    Image.new("RGBA", size, colour).save(encoded, "PNG")
+    return encoded.getvalue()
+
+
+def collection(pictures: list[bytes], name: str = "view.front.png") -> Upstream:
+    items: dict[str, Record] = {}
+    for index, picture in enumerate(pictures):
+        items[f"{index:016d}"] = make_record({name: picture}, item_id=f"{index:016d}")
+    return Upstream("views", items, lambda record, _: pictures[int(record.id)])
+
+
+def test_a_contact_sheet_has_a_tile_for_each_of_at_most_six_items_from_all_over_the_collection() -> None:
+    reds = [png((TILE_PX, TILE_PX), (10 * index, 0, 0, 255)) for index in range(24)]
+    sheet = contact_sheet(collection(reds))
+    assert sheet is not None
+    image = Image.open(io.BytesIO(sheet))
+    assert image.size == (6 * TILE_PX, TILE_PX)
+    centres = [image.getpixel((column * TILE_PX + TILE_PX // 2, TILE_PX // 2))[0] for column in range(6)]
+    assert centres == pytest.approx([0, 40, 80, 120, 160, 200], abs=3)
+
+
+def test_what_is_transparent_shows_the_paper_and_wide_pictures_are_centred() -> None:
+    sheet = contact_sheet(collection([png((320, 80), (0, 0, 255, 255)), png((64, 64), (0, 0, 0, 0))]))
+    assert sheet is not None
+    image = Image.open(io.BytesIO(sheet))
+    assert image.getpixel((TILE_PX // 2, TILE_PX // 2))[2] > 240
+    assert image.getpixel((TILE_PX // 2, 10)) == pytest.approx(PAPER, abs=4)
+    assert image.getpixel((TILE_PX + TILE_PX // 2, TILE_PX // 2)) == pytest.approx(PAPER, abs=4)
+
+
+def test_a_collection_without_pictures_has_no_sheet() -> None:
+    assert contact_sheet(collection([b"glTF"], name="mesh.glb")) is None
+    assert contact_sheet(collection([])) is None
+
+
+def test_failures_come_before_what_does_not_apply(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "w")
+    entries = [
+        {"id": "a", "label": "a", "state": "skipped", "class": "skipped", "message": "has no cameras"},
+        {"id": "b", "label": "z", "state": "blocked", "class": "environment", "message": "no model"},
+        {"id": "c", "label": "b", "state": "exhausted", "class": "bad_input", "message": "torn", "attempts": 1},
+    ]
+    assert failure_rows(workspace, "teach") == []
+    workspace.artifacts("teach").mkdir(parents=True)
+    workspace.failures_file("teach").write_text(json.dumps(entries))
+    rows = failure_rows(workspace, "teach")
+    assert [row["label"] for row in rows] == ["b", "z", "a"]
+    assert all(tuple(row) == COLUMNS for row in rows)
+
+
+def test_items_that_failed_alike_share_a_line() -> None:
+    rows = [{"label": f"item{index}", "state": "blocked", "message": "no model"} for index in range(5)]
+    rows.append({"label": "torn", "state": "exhausted", "message": "cut short"})
+    assert reasons("matte", rows) == [
+        "- **matte**: 5 blocked: no model (item0, item1, item2, ...)",
+        "- **matte**: 1 exhausted: cut short (torn)",
+    ]
