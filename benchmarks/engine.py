@@ -110,7 +110,7 @@ def change(inbox: Path, num_changed: int) -> None:
 
 
 def measure(num_items: int, num_kills: int, folder: Path) -> dict[str, Any]:
-    """All figures. Machines are noisy: the bare loop runs before and after the engine, short runs count by their median.
+    """All figures. Machines are noisy: the bare loop runs before and after the engine, short runs count by median.
 
     CPU seconds, workers included, stand beside the wall-clock ones: they hold on a machine that others use too.
     """
