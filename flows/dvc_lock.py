@@ -35,14 +35,17 @@ class DvcLock:
         params = yaml.safe_load(self._workspace.params_file.read_text())
         for path in (self._workspace.params_file, self._workspace.versions_file):
             digest.update(file_sha256(path).encode())
-        for dep in self._graph[stage].get("deps", []):
+        for dep in self._graph.get(stage, {}).get("deps", []):
             path = self._workspace.root / _resolve(dep, params)
             digest.update(_signature(path).encode())
         return digest.hexdigest()
 
     def record(self, stage: str, before: str, say: Callable[[str], None]) -> None:
-        """`dvc commit -f STAGE`, unless a dependency moved since `before` or the lock already says so."""
-        if not self._enabled:
+        """`dvc commit -f STAGE`, unless a dependency moved since `before` or the lock already says so.
+
+        A stage that the workspace's dvc.yaml does not have is nothing to DVC.
+        """
+        if not self._enabled or stage not in self._graph:
             return
         if self.dependencies(stage) != before:
             say(f"{stage}: its inputs changed while it ran; not recorded in dvc.lock, run again")
