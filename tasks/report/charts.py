@@ -179,7 +179,7 @@ def linear_ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten in between, with 2 and 5 times them where there would be fewer than three."""
+    """Powers of ten in between; multiples of them, then even steps, where there would be fewer than three."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     factors: tuple[tuple[int, ...], ...] = ((1,), (1, 3), (1, 2, 5), (1, 2, 3, 4, 5, 6, 8))
     for chosen in factors:
@@ -187,7 +187,7 @@ def log_ticks(low: float, high: float) -> list[float]:
         inside = [tick for tick in ticks if low <= tick <= high]
         if len(inside) >= 3:
             return inside[:: math.ceil(len(inside) / 6)]
-    return inside
+    return [tick for tick in linear_ticks(low, high) if tick > 0]
 
 
 def binned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -24,11 +24,13 @@ class Method:
 METHODS = {
     "student": Method("Student", "the network trained here", "student"),
     "teacher": Method("Teacher", "what it learned from", "teacher"),
-    "nearest": Method("Nearest", "training mesh with the nearest features", "plain"),
+    "nearest": Method("Nearest training mesh", "by its features; makes nothing new", "plain"),
     "mean_shape": Method("Mean shape", "of the class, without looking at the item", "plain"),
     "ellipsoid": Method("Ellipsoid", "fitted to the silhouettes", "plain"),
     "icosphere_fit": Method("Icosphere fit", "fitted to the truth itself: the student's ceiling", "plain"),
 }
+SIMPLE = ("nearest", "mean_shape", "ellipsoid")
+"""Baselines that a student should beat. (The icosphere's fit has seen the truth.)"""
 METRICS = {
     "chamfer": ("Chamfer", "lower is better"),
     "fscore": ("F-score", "higher is better"),
@@ -110,7 +112,7 @@ def headline(scores: Scores) -> Html:
     """How good the student is, in a sentence or two of plain words."""
     pooled = scores.pooled
     if "student" in pooled:
-        return join([_against_baseline(scores), _teacher(pooled)])
+        return join([_against_baseline(scores), _teacher(pooled), _better_still(scores)])
     if "student" in scores.proxies:
         return _by_proxy(scores)
     nothing = f"No item of the {scores.split} split was evaluated, so there is nothing to say about the student yet."
@@ -138,6 +140,16 @@ def _teacher(pooled: Mapping[str, Mapping[str, Json]]) -> Html:
     if "teacher" not in pooled:
         return text("; no teacher’s mesh was measured.")
     return join(["; the teacher stands at ", shown("chamfer", pooled["teacher"]["chamfer"]), "."])
+
+
+def _better_still(scores: Scores) -> Html:
+    """What a reader must know before being impressed: simple methods that beat the student."""
+    better = []
+    for name in SIMPLE:
+        compared = scores.versus(name)
+        if compared is not None and compared["chamfer_ratio"] > 1 and name in scores.pooled:
+            better.append(f"{method(name).title.lower()} {shown('chamfer', scores.pooled[name]['chamfer'])}")
+    return text(f" Simpler methods do better: {', '.join(better)}." if better else "")
 
 
 def _by_proxy(scores: Scores) -> Html:
@@ -282,9 +294,10 @@ def _latency(latency: Mapping[str, Json] | None) -> list[Html]:
         tag("div", {"class": "fact"}, tag("b", {}, _milliseconds(latency[name])), tag("span", {}, title))
         for name, title in (("p50_s", "median (p50)"), ("p95_s", "95th percentile (p95)"))
     )
+    threads = "1 thread" if latency["num_threads"] == 1 else f"{latency['num_threads']} threads"
     note = (
         f"One item at a time, {latency['from']} to {latency['to']}, {len(latency['views'])} views, on "
-        f"{latency['device']} with {latency['num_threads']} threads; {latency['num_runs']} runs after warm-up. Taken "
+        f"{latency['device']} ({threads}); {latency['num_runs']} runs after warm-up. Taken "
         "where evaluate ran; matte and encoder come on top."
     )
     return [tag("h3", {}, "Latency"), tag("div", {"class": "facts"}, p50, p95), tag("p", {"class": "foot"}, note)]

@@ -15,6 +15,8 @@ from models.views import decode_rgba
 
 QUALITY = 82
 """WebP's, lossy with a lossless alpha: a strip of 768 x 128 px takes about 10 KB."""
+METHOD = 4
+"""WebP's effort: the highest, 6, takes fifty times as long and saves 3 %."""
 MARGIN_PX = 4
 
 
@@ -62,5 +64,5 @@ def data_uri(rgba_HW4: ByteArray) -> str:
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(rgba_HW4).save(buffer, format="WEBP", quality=QUALITY, method=6)
+    Image.fromarray(rgba_HW4).save(buffer, format="WEBP", quality=QUALITY, method=METHOD)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

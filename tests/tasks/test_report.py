@@ -135,6 +135,15 @@ def test_the_headline_compares_student_mean_shape_and_teacher_in_words(tmp_path:
     assert said in text
 
 
+def test_the_headline_owns_up_to_a_baseline_that_beats_the_student(tmp_path: Path) -> None:
+    collections = make_upstreams()
+    for item_id, (record, files) in collections["evaluate"].items():
+        quality = {**record.quality, "nearest": figures(0.015)}
+        collections["evaluate"][item_id] = (dataclasses.replace(record, quality=quality), files)
+    text = visible(page_of(report_context(tmp_path, collections)))
+    assert "Simpler methods do better: nearest training mesh 0.0150." in text
+
+
 def test_the_page_is_well_formed_and_loads_nothing(tmp_path: Path) -> None:
     page = page_of(report_context(tmp_path, make_upstreams()))
     reader = Reader()
@@ -263,6 +272,10 @@ def test_log_charts_leave_out_zeros_and_survive_flat_curves() -> None:
     assert drawn.count("<polyline") == 1
     assert "nan" not in drawn
     assert "Nothing was recorded" in charts.lines("Loss", [zero], "step", "", log=True)
+
+
+def test_a_narrow_log_range_still_has_ticks() -> None:
+    assert len(charts.log_ticks(0.0262, 0.033)) >= 3
 
 
 def test_long_curves_are_averaged_and_keep_their_ends() -> None:
