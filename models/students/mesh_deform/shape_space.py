@@ -1,7 +1,7 @@
 """A linear space of whole shapes, and a linear reading of a place in it: fitted in closed form before training.
 
-From some sixty items a deep encoder does not find what linear regression finds at once (on toy shapes a validation
-Chamfer of .033 against .025), so that the network starts from the regression and learns what is left.
+On 72 toy shapes, 216 steps of `tiny` reached a validation Chamfer of .027 without the linear reading, .030 with one
+fitted to the very items it was trained on, and .020 with a reading cross-fitted as below (one seed each).
 """
 
 from __future__ import annotations
