@@ -86,6 +86,8 @@ LAST_WORDS = ("unavailable", "environment", "damaged")
 @dataclass
 class _Process:
     name: str
+    index: int
+    """Its place among the living workers, from 0: which GPU is its own."""
     popen: subprocess.Popen[bytes]
     log: Path
     marker: Path
@@ -238,12 +240,14 @@ class Pool:
                 cwd=self._hello["workspace"],
                 process_group=0,  # so that what a worker starts (a teacher's own environment) dies with it
             )
-        process = _Process(name, popen, log, marker_path(self._local, popen.pid))
+        taken = {process.index for process in self._processes.values()}
+        index = next(index for index in range(self._num_workers) if index not in taken)
+        process = _Process(name, index, popen, log, marker_path(self._local, popen.pid))
         self._processes[popen.pid] = process
         os.set_blocking(process.stdin.fileno(), False)
         os.set_blocking(process.stdout.fileno(), False)
         self._selector.register(process.stdout, selectors.EVENT_READ, process)
-        self._send(process, {"hello": {**self._hello, "worker_index": (self._num_started - 1) % self._num_workers}})
+        self._send(process, {"hello": {**self._hello, "worker_index": index}})
         return process
 
     def _hand_out(self, process: _Process) -> None:
