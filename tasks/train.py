@@ -1,14 +1,14 @@
 """train: the student, from the features, teacher meshes and true meshes of the training items. A product.
 
 Files: student.safetensors (averaged weights, best by validation Chamfer), student.json (what it takes to load them) and
-history.json (rows by step and by epoch). `load_student(files)` gives the student back, for evaluation and generation.
+history.json (rows by step and by epoch), epochs.json (the latter alone, for `dvc plots`). `load_student(files)` gives the student back, for evaluation and generation.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 STORED_POINTS = 20_000
 """Points sampled on each mesh once; every step draws from them."""
 WEIGHTS, DESCRIPTION, HISTORY = "student.safetensors", "student.json", "history.json"
+EPOCHS = "epochs.json"
 
 
 class TrainParams(Recipe):
@@ -50,6 +51,7 @@ class Train(Stage):
     upstreams = ("features", "teach", "ingest")
     Params = TrainParams
     product = True
+    publishes = (EPOCHS,)
     uses_gpu = True
 
     def plugins(self, params: Any) -> dict[str, str]:
@@ -69,6 +71,10 @@ class Train(Stage):
 
     def start(self, context: Context) -> Callable[[Item], Output]:
         return lambda item: _train(item, context)
+
+    def metrics(self, records: Iterable[Record], context: Context) -> dict[str, Json]:
+        """The quality of the one product."""
+        return next((dict(record.quality) for record in records), {})
 
 
 def load_student(files: Mapping[str, bytes]) -> Student:
@@ -199,6 +205,7 @@ def _train(item: Item, context: Context) -> Output:
         WEIGHTS: save({name: tensor.contiguous() for name, tensor in sorted(result.state.items())}),
         DESCRIPTION: _json_bytes(description),
         HISTORY: _json_bytes({"steps": result.history.steps, "epochs": result.history.epochs}),
+        EPOCHS: _json_bytes(result.history.epochs),
     }
     return Output(files, quality=quality, facts={"student": block.student, "encoder": spec.encoder})
 

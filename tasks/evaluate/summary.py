@@ -43,7 +43,7 @@ def summarise(records: Iterable[Record], split: str, protocol: Protocol, seed: i
     if proxies:
         summary["proxy"] = _pool(proxies, seed)
     if len(true) < MOST_ROWS:
-        summary["items"] = [_row(record) for record in true]
+        summary["per_item"] = [_row(record) for record in true]
     return summary
 
 

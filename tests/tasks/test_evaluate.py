@@ -226,7 +226,7 @@ def test_metrics_pool_by_method_and_class_and_name_protocol_and_floor(tmp_path: 
         records.append(make_record({}, item_id=item_id, facts=output.facts, quality=output.quality))
     metrics = Evaluate().metrics(iter(records), context)
     test = metrics["test"]
-    rows = {row["id"]: row for row in metrics["items"]}
+    rows = {row["id"]: row for row in metrics["per_item"]}
     assert (test["num_items"], test["student"]["num_items"], test["teacher"]["num_items"]) == (2, 2, 1)
     mean = (rows["test-a"]["student"] + rows["test-b"]["student"]) / 2
     assert test["student"]["chamfer"] == pytest.approx(mean, abs=1e-6)
