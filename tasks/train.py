@@ -1,7 +1,8 @@
 """train: the student, from the features, teacher meshes and true meshes of the training items. A product.
 
 Files: student.safetensors (averaged weights, best by validation Chamfer), student.json (what it takes to load them) and
-history.json (rows by step and by epoch), epochs.json (the latter alone, for `dvc plots`). `load_student(files)` gives the student back, for evaluation and generation.
+history.json (rows by step and by epoch), epochs.json (the latter alone, for `dvc plots`). `load_student(files)` gives
+the student back, for evaluation and generation.
 """
 
 from __future__ import annotations

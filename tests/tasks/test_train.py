@@ -65,7 +65,7 @@ def output(tmp_path_factory) -> Output:
 
 
 def test_the_product_is_weights_description_and_history(output):
-    assert set(output.files) == {"student.safetensors", "student.json", "history.json"}
+    assert set(output.files) == {"student.safetensors", "student.json", "history.json", "epochs.json"}
     description = json.loads(output.files["student.json"])
     assert description["student"] == "mesh_deform"
     assert description["features"] == {"encoder": "toy", "channels": 8, "grid": [4, 4], "views": list(VIEWS)}
