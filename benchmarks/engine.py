@@ -1,6 +1,6 @@
 """The item engine against a bare loop: 4 KB in, 16 KB out, 0.1 ms of work an item.
 
-    python -m benchmarks.engine --items 10000 [--kills 40] [--json]
+python -m benchmarks.engine --items 10000 [--kills 40] [--json]
 """
 
 from __future__ import annotations

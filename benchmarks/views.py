@@ -1,6 +1,6 @@
 """Views a second of the renderer: generated shoes, colour and depth, uploading the mesh included.
 
-    python -m benchmarks.views [--size 256] [--platform osmesa] [--json]
+python -m benchmarks.views [--size 256] [--platform osmesa] [--json]
 """
 
 from __future__ import annotations

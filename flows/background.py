@@ -45,14 +45,16 @@ def up(workspace: Workspace, port: int | None, say: Callable[[str], None]) -> Ru
             say(f"already running at {before.url}")
             return before
         if before:
-            _end(before.token)
+            _end(before)
             say("cleared what was left of an earlier `up`")
-        token = secrets.token_hex(8)
+            Running.file(workspace).unlink()
+        chosen = _choose_port(port)
         try:
-            return _start(workspace, _choose_port(port), token, say)
+            return _start(workspace, chosen, secrets.token_hex(8), say)
         except BaseException:
-            _end(token)
-            Running.file(workspace).unlink(missing_ok=True)
+            if started := Running.read(workspace):
+                _end(started)
+                Running.file(workspace).unlink()
             raise
 
 
@@ -62,8 +64,8 @@ def down(workspace: Workspace) -> list[str]:
         running = Running.read(workspace)
         if running is None:
             return []
-        stopped = _end(running.token, last=running.processes.get("server"))
-        Running.file(workspace).unlink(missing_ok=True)
+        stopped = _end(running)
+        Running.file(workspace).unlink()
         return stopped
 
 
@@ -74,6 +76,7 @@ def _start(workspace: Workspace, port: int, token: str, say: Callable[[str], Non
     url = f"http://127.0.0.1:{port}"
     api = f"{url}/api"
     launch = Launcher(workspace, ON_ONE_MACHINE | worker_environment(workspace, api) | {TOKEN: token})
+    Running(url, POOL, token, {}).write(workspace)  # before anything starts, so that `down` finds it whatever happens
     server = launch("server", [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)])
     Running(url, POOL, token, {"server": server.pid}).write(workspace)
     _wait_for("server", server, lambda: get(f"{api}/health", timeout_s=5) is True, launch.log("server"))
@@ -145,17 +148,23 @@ def _is_free(port: int) -> bool:
         return False
 
 
-def _end(token: str, last: int | None = None) -> list[str]:
-    """Stop every process that carries the token, in order: asked first, then killed; `last` outlives the others."""
-    found = list(_carriers(token))
-    first = [process for process in found if process.pid != last]
+def _end(running: Running) -> list[str]:
+    """Stop every process that carries the token; returns a line for each.
+
+    Runs first, so that they seal what is finished and can say so; then the worker; the server last. Each is asked, and
+    killed where that does not help.
+    """
+    found = list(_carriers(running.token))
     stopped = [f"{process.pid} {_name(process)}" for process in found]
-    for group in (first, [process for process in found if process.pid == last]):
+    server, worker = running.processes.get("server"), running.processes.get("worker")
+    runs = [process for process in found if _parent(process) == worker]
+    others = [process for process in found if process.pid != server]
+    for group in (runs, others, found):
         for process in group:
             _signal(process, signal.SIGTERM)
         psutil.wait_procs(group, timeout=STOP_LIMIT_S)
     for _ in range(KILL_ROUNDS):  # what is killed may have started something since it was listed
-        left = list(_carriers(token))
+        left = list(_carriers(running.token))
         for process in left:
             _signal(process, signal.SIGKILL)
         psutil.wait_procs(left, timeout=1)
@@ -177,6 +186,13 @@ def _name(process: psutil.Process) -> str:
     except psutil.Error:
         return "?"
     return " ".join(Path(word).name if word.startswith("/") else word for word in words)[:100]
+
+
+def _parent(process: psutil.Process) -> int | None:
+    try:
+        return process.ppid()
+    except psutil.Error:
+        return None
 
 
 def _signal(process: psutil.Process, number: signal.Signals) -> None:

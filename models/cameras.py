@@ -52,9 +52,7 @@ class Camera:
         )
 
 
-def orbit_camera(
-    azimuth_deg: float, elevation_deg: float, distance: float, fov_deg: float, size_px: int
-) -> Camera:
+def orbit_camera(azimuth_deg: float, elevation_deg: float, distance: float, fov_deg: float, size_px: int) -> Camera:
     """A camera on a sphere about the origin, looking at it, with the world's Y up in the image."""
     azimuth, elevation = np.radians(azimuth_deg), np.radians(elevation_deg)
     centre = distance * np.array(

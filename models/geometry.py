@@ -93,9 +93,7 @@ def face_areas(mesh: Mesh) -> npt.NDArray[np.float64]:
     return areas
 
 
-def sample_surface(
-    mesh: Mesh, num_points: int, rng: np.random.Generator
-) -> tuple[FloatArray, FloatArray]:
+def sample_surface(mesh: Mesh, num_points: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
     """Area-uniform samples of the surface: points (num_points, 3) and their unit face normals.
 
     Raises BadInput for a mesh without area.

@@ -129,15 +129,11 @@ def _flatten(scene: Any, limits: Limits) -> list[Any]:
 
     nodes = [scene.graph[node] for node in scene.graph.nodes_geometry]
     found = [(matrix, scene.geometry[name]) for matrix, name in nodes]
-    meshes = [
-        (matrix, mesh) for matrix, mesh in found if isinstance(mesh, trimesh.Trimesh) and len(mesh.faces)
-    ]
+    meshes = [(matrix, mesh) for matrix, mesh in found if isinstance(mesh, trimesh.Trimesh) and len(mesh.faces)]
     if not meshes:
         raise BadInput(_why_no_triangles([geometry for _, geometry in found]))
     if (total := sum(len(mesh.faces) for _, mesh in meshes)) > limits.max_triangles:
-        raise BadInput(
-            f"{total} triangles are over the limit of {limits.max_triangles} (ingest.max_triangles)"
-        )
+        raise BadInput(f"{total} triangles are over the limit of {limits.max_triangles} (ingest.max_triangles)")
     return [_placed(mesh, np.asarray(matrix, np.float64)) for matrix, mesh in meshes]
 
 

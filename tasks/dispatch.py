@@ -194,9 +194,7 @@ class Dispatch:
             outcome, message = "timeout", f"took longer than run.item_time_limit_s = {limit:g} s"
         else:
             outcome, message = "killed", _cause_of_death(death.exit_code)
-        return Attempt(
-            task.id, task.key, outcome, message, death.log, worker=death.worker, exit_code=death.exit_code
-        )
+        return Attempt(task.id, task.key, outcome, message, death.log, worker=death.worker, exit_code=death.exit_code)
 
     def _finish(self, attempt: Attempt) -> None:
         self.computed += 1

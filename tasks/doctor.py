@@ -57,7 +57,9 @@ PACKAGES = [
 
 def _python() -> Check:
     version = ".".join(map(str, sys.version_info[:3]))
-    return Check("python", sys.version_info >= (3, 11), version, "" if sys.version_info >= (3, 11) else "install Python 3.11")
+    return Check(
+        "python", sys.version_info >= (3, 11), version, "" if sys.version_info >= (3, 11) else "install Python 3.11"
+    )
 
 
 def _package(module: str, requirement: str) -> Check:

@@ -33,7 +33,9 @@ def generate(workspace: Workspace, params: Params, images: list[Path], out: Path
     machine = Machine(workspace.root, "cpu", 1)
     started = time.perf_counter()
     try:
-        prepared = prepare_images({view: decode_rgba(path.read_bytes()) for view, path in by_view(images).items()}, params, machine)
+        prepared = prepare_images(
+            {view: decode_rgba(path.read_bytes()) for view, path in by_view(images).items()}, params, machine
+        )
     except (BadInput, EmptyOutput) as error:
         raise ValueError(str(error)) from error
     except Unavailable as error:

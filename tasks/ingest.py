@@ -39,9 +39,7 @@ def _source_params(entry: Any) -> SourceParams:
         return entry
     if not isinstance(entry, Mapping) or "source" not in entry:
         known = ", ".join(plugins.known("sources"))
-        raise ValueError(
-            f"an entry is a block with `source: NAME` and that source's params; there are: {known}"
-        )
+        raise ValueError(f"an entry is a block with `source: NAME` and that source's params; there are: {known}")
     model = plugins.load("sources", str(entry["source"])).Params
     try:
         params: SourceParams = model.model_validate(dict(entry))
@@ -49,9 +47,7 @@ def _source_params(entry: Any) -> SourceParams:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         names = ", ".join(name for name in model.model_fields if name != "source")
-        raise ValueError(
-            f"source {entry['source']}, key {key}: {first['msg']}; its keys are: {names}"
-        ) from error
+        raise ValueError(f"source {entry['source']}, key {key}: {first['msg']}; its keys are: {names}") from error
     return params
 
 

@@ -46,7 +46,9 @@ def find_item(workspace: Workspace, text: str) -> str:
     if found:
         raise ValueError(f"{text!r} means {len(found)} items: {', '.join(found[:5])}; give an id")
     records = read_items(workspace.items_file("ingest"))
-    some = ", ".join(str(record.facts.get("label", record.id)) for _, record in zip(range(5), records.values(), strict=False))
+    some = ", ".join(
+        str(record.facts.get("label", record.id)) for _, record in zip(range(5), records.values(), strict=False)
+    )
     raise ValueError(f"unknown item {text!r}; there are {len(records)}" + (f", for example: {some}" if some else ""))
 
 
@@ -65,14 +67,20 @@ def explain(
             with Ledger(workspace.local(stage.name)) as ledger:
                 if record is None:
                     state = failure["state"] if failure else "absent"
-                    why = failure["message"] if failure else f"no upstream stage has brought it here ({', '.join(stage.upstreams)})"
+                    why = (
+                        failure["message"]
+                        if failure
+                        else f"no upstream stage has brought it here ({', '.join(stage.upstreams)})"
+                    )
                 elif record.recipe != recipe.name:
                     state, why = "stale", "; ".join(differences(ledger.recipe(record.recipe), recipe.content))
                 else:
                     state, why = "done", ""
                 quality = dict(record.quality) if record else {}
                 found.append(
-                    Explanation(stage.name, state, why, record.key if record else None, quality, ledger.history(item_id))
+                    Explanation(
+                        stage.name, state, why, record.key if record else None, quality, ledger.history(item_id)
+                    )
                 )
         return found
     finally:
@@ -100,18 +108,25 @@ def show(workspace: Workspace, item_id: str, names: Iterable[str], out: Path) ->
 
 
 def retry(workspace: Workspace, stage: str, failure_class: str | None) -> int:
-    """Re-open the exhausted items of a stage (of one class); returns how many. Raises ValueError for an unknown class."""
+    """Re-open the exhausted items of a stage (of one class); returns how many.
+
+    Raises ValueError for a class that no item failed with.
+    """
     local, path = workspace.local(stage), workspace.failures_file(stage)
     with holding(local, stage), Ledger(local) as ledger:
         entries = json.loads(path.read_text()) if path.is_file() else []
         exhausted = [entry for entry in entries if entry["state"] == "exhausted"]
         classes = sorted({entry["class"] for entry in exhausted})
         if failure_class is not None and failure_class not in classes:
-            raise ValueError(f"no item of {stage} failed with class {failure_class!r}; there are: {', '.join(classes) or 'none'}")
+            raise ValueError(
+                f"no item of {stage} failed with class {failure_class!r}; there are: {', '.join(classes) or 'none'}"
+            )
         opened = [entry for entry in exhausted if failure_class in (None, entry["class"])]
         ledger.forgive([(entry["id"], entry["key"]) for entry in opened])
         kept = [entry for entry in entries if entry not in opened]
-        rows = ",\n".join(json.dumps(entry, sort_keys=True, separators=(",", ":"), ensure_ascii=False) for entry in kept)
+        rows = ",\n".join(
+            json.dumps(entry, sort_keys=True, separators=(",", ":"), ensure_ascii=False) for entry in kept
+        )
         write_if_changed(path, f"[\n{rows}\n]\n".encode() if rows else b"[]\n")
     return len(opened)
 

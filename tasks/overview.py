@@ -194,4 +194,3 @@ def _standing(workspace: Workspace, name: str) -> Standing:
             last_run = ledger.last_run()
     metrics = json.loads(metrics_file.read_text()) if metrics_file.is_file() else {}
     return Standing(name, metrics.get("items", {}), by_class, entries, holder(workspace.local(name)), last_run)
-

@@ -1,4 +1,4 @@
-"""params.yaml: the only knobs. Every block is validated by the stage or plug-in that owns it; `run:` never enters a key."""
+"""params.yaml: the only knobs. Its owner validates every block; `run:` never enters a key."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ class RunParams(Block):
 
 
 class Params:
-    """A params.yaml: `run`, `stage(name)` and `plugin(family, name)` are frozen blocks, validated when first asked for."""
+    """A params.yaml: `run`, `stage(name)` and `plugin(family, name)` are frozen, validated when asked for."""
 
     def __init__(self, raw: Mapping[str, Any], extra_stages: Iterable[Stage] = ()) -> None:
-        """extra_stages: stages beside the known ones, with blocks of their own. Raises ValueError for unknown blocks."""
+        """extra_stages: stages beside the known ones, with blocks of their own. Unknown blocks are ValueErrors."""
         self.raw = dict(raw)
         self._extra = {stage.name: stage for stage in extra_stages}
         known = {"run", *ORDER, *self._extra, *PLUGIN_FAMILIES}
@@ -63,7 +63,7 @@ class Params:
         self._plugins: dict[tuple[str, str], Block] = {}
 
     def stage(self, name: str) -> Any:
-        """The block of a stage, an instance of its `Params`. Raises ValueError naming the key at fault and what exists."""
+        """The block of a stage, an instance of its `Params`. Raises ValueError: the key at fault and what exists."""
         if name not in self._stages:
             stage = self._extra.get(name) or load_stage(name)
             self._stages[name] = _validate(stage.Params, self.raw.get(name), name)

@@ -207,9 +207,7 @@ class StageRun:
         reader = ItemReader(self._shards)
         for name in self._stage.publishes:
             if name in record.files:
-                write_if_changed(
-                    self._workspace.artifacts(self._stage.name) / name, reader.read(place, record, name)
-                )
+                write_if_changed(self._workspace.artifacts(self._stage.name) / name, reader.read(place, record, name))
         reader.close()
 
     def _counts(self, plan: StagePlan, dispatch: Dispatch) -> dict[str, int]:
@@ -350,4 +348,3 @@ def run_order(stages: Iterable[str], until: str | None) -> list[str]:
     if until not in names:
         raise ValueError(f"unknown stage {until!r}; there are: {', '.join(names)}")
     return names[: names.index(until) + 1]
-

@@ -1,18 +1,18 @@
 """What a stage declares, what its worker is given and what it gives back.
 
-    class Silhouettes:                                   # tasks/silhouettes.py
-        name = "silhouettes"
-        upstreams = ("views",)                           # wants every item of `views`
-        Params = SilhouetteParams                        # its block in params.yaml
+class Silhouettes:                                   # tasks/silhouettes.py
+    name = "silhouettes"
+    upstreams = ("views",)                           # wants every item of `views`
+    Params = SilhouetteParams                        # its block in params.yaml
 
-        def reads(self, records, params):                # exactly what enters the key
-            return [("views", name) for name in records["views"].files if name.endswith(".png")]
+    def reads(self, records, params):                # exactly what enters the key
+        return [("views", name) for name in records["views"].files if name.endswith(".png")]
 
-        def start(self, context):                        # in the worker process: load what is heavy, once
-            def run(item: Item) -> Output:
-                alpha = decode_rgba(item.read("views", "view.front.png"))[..., 3]
-                return Output({"silhouette.png": encode_png(alpha)})
-            return run
+    def start(self, context):                        # in the worker process: load what is heavy, once
+        def run(item: Item) -> Output:
+            alpha = decode_rgba(item.read("views", "view.front.png"))[..., 3]
+            return Output({"silhouette.png": encode_png(alpha)})
+        return run
 """
 
 from __future__ import annotations

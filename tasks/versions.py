@@ -1,7 +1,7 @@
 """versions.yaml: one number for each stage and plug-in, raised by hand when its results change.
 
-    stages: {teach: 1}
-    teachers: {visual_hull: 1}
+stages: {teach: 1}
+teachers: {visual_hull: 1}
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def check_versions(workspace: Workspace) -> dict[str, int]:
     """The workspace's versions. Raises ValueError when they are not those of the installed package."""
     versions, packaged = load_versions(workspace.versions_file), load_versions(template("versions.yaml"))
     if versions != packaged:
-        differing = sorted(name for name in versions.keys() | packaged.keys() if versions.get(name) != packaged.get(name))
+        differing = sorted(
+            name for name in versions.keys() | packaged.keys() if versions.get(name) != packaged.get(name)
+        )
         raise ValueError(
             f"{workspace.versions_file} differs from the installed lostwax in {', '.join(differing)}; "
             f"bring it up to date with `lostwax init {workspace.root}`"

@@ -204,9 +204,7 @@ class Worker:
         _refuse_nan(output.quality, "quality")
         _refuse_nan(output.facts, "facts")
         entries = file_entries(output.files)
-        return Record(
-            item.id, item.key, entries, output.frame, output.quality, output.rung, output.facts, self._recipe
-        )
+        return Record(item.id, item.key, entries, output.frame, output.quality, output.rung, output.facts, self._recipe)
 
     def _forget_work(self, work_dir: Path) -> None:
         """Progress of an item that is finished for good."""
@@ -281,7 +279,7 @@ def open_upstream(workspace: Workspace, name: str) -> Upstream:
 
 
 def resolve_device(setting: str, worker_index: int) -> str:
-    """"auto" is this worker's own GPU where there is one (GPUs are dealt out in turn), else the CPU."""
+    """ "auto" is this worker's own GPU where there is one (GPUs are dealt out in turn), else the CPU."""
     if setting != "auto":
         return setting
     if not Path("/dev/nvidiactl").exists() and not Path("/dev/kfd").exists():

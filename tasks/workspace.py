@@ -63,7 +63,7 @@ def template(name: str) -> Path:
 
 
 def create(folder: Path) -> list[str]:
-    """Make `folder` a workspace, or bring one up to date: existing params.yaml stays, versions and dvc.yaml follow the package.
+    """Make `folder` a workspace, or bring one up to date: params.yaml stays, versions and dvc.yaml follow the package.
 
     Returns what was written, relative to the folder.
     """

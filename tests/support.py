@@ -1,9 +1,9 @@
 """What tests share: workspaces, stages run in processes of their own, and items made by hand.
 
-    def test_silhouettes_are_the_alpha_channel(tmp_path):
-        item = make_item({"views": {"view.front.png": png}}, facts={"views": {"views": ["front"]}})
-        output = start(Silhouettes(), tmp_path, {"silhouettes": {"threshold": 0.5}})(item)
-        assert output.files == {"silhouette.png": expected}
+def test_silhouettes_are_the_alpha_channel(tmp_path):
+    item = make_item({"views": {"view.front.png": png}}, facts={"views": {"views": ["front"]}})
+    output = start(Silhouettes(), tmp_path, {"silhouettes": {"threshold": 0.5}})(item)
+    assert output.files == {"silhouette.png": expected}
 """
 
 from __future__ import annotations
@@ -58,9 +58,7 @@ def make_item(
 ) -> Item:
     """An item as a worker gets it. upstreams: its files by upstream stage; facts: those of its records there."""
     facts = facts or {}
-    records = {
-        stage: make_record(files, item_id=item_id, facts=facts.get(stage)) for stage, files in upstreams.items()
-    }
+    records = {stage: make_record(files, item_id=item_id, facts=facts.get(stage)) for stage, files in upstreams.items()}
     return Item(item_id, TOY_KEY, label, records, lambda stage, _, name: upstreams[stage][name], work_dir)
 
 

@@ -1,7 +1,7 @@
 """DINOv2, with or without registers, as an ONNX file that `lostwax export-encoder dinov2` wrote.
 
-    encoders:
-      dinov2: {path: weights/dinov2-small.onnx}
+encoders:
+  dinov2: {path: weights/dinov2-small.onnx}
 """
 
 from __future__ import annotations

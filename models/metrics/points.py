@@ -56,8 +56,6 @@ def match(predicted: cKDTree, truth: cKDTree) -> Matches:
     return Matches(*_query(truth, predicted.data), *_query(predicted, truth.data))
 
 
-def _query(
-    tree: cKDTree, points_N3: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
+def _query(tree: cKDTree, points_N3: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
     distance_N, index_N = tree.query(points_N3, workers=1)
     return np.asarray(distance_N), np.asarray(index_N)

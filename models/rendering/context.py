@@ -68,9 +68,7 @@ def gl_context(platform: Platform = "auto") -> GLContext:
         _log.debug("rendering with %s", _contexts[0].platform_name)
     context = _contexts[0]
     if platform not in ("auto", context.platform_name):
-        raise Unavailable(
-            f"this process already renders with {context.platform_name}; start a new one for {platform}"
-        )
+        raise Unavailable(f"this process already renders with {context.platform_name}; start a new one for {platform}")
     return context
 
 

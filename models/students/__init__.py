@@ -86,7 +86,5 @@ class Student(Protocol):
     def sample(self, outputs: Any, uniforms_BP3: torch.Tensor) -> torch.Tensor:
         """Points (B, P, 3) on the predicted surfaces, area-uniform, decided by the uniforms: for validation."""
 
-    def predict(
-        self, tokens_BVHWC: npt.NDArray[np.floating[Any]], views: tuple[str, ...] | None = None
-    ) -> list[Mesh]:
+    def predict(self, tokens_BVHWC: npt.NDArray[np.floating[Any]], views: tuple[str, ...] | None = None) -> list[Mesh]:
         """A mesh an item, in the canonical frame. views: names along V (default all of the spec's), in any order."""

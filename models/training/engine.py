@@ -289,9 +289,7 @@ class Validator:
             target_BP3 = chosen.teacher_NP3 if self.is_proxy else chosen.truth_NP3
             target_BP3 = target_BP3[:, : self.recipe.validation_points]
             with _autocast(self.recipe, item_B.device):
-                outputs = torch.func.functional_call(
-                    network, state, (chosen.tokens_NVHWC.float(), chosen.present_NV)
-                )
+                outputs = torch.func.functional_call(network, state, (chosen.tokens_NVHWC.float(), chosen.present_NV))
             place_BP3 = uniforms(
                 item_B, (target_BP3.shape[1], 3), seed=self.recipe.seed, epoch=-1, stream=Stream.SURFACE
             )

@@ -98,9 +98,7 @@ def _header(block: bytes) -> tarfile.TarInfo | None:
     return info if info.size >= 0 else None
 
 
-def _is_whole(
-    descriptor: int, line: bytes, member: str, members: Mapping[str, tuple[int, int]], verify: bool
-) -> bool:
+def _is_whole(descriptor: int, line: bytes, member: str, members: Mapping[str, tuple[int, int]], verify: bool) -> bool:
     try:
         record = from_line(line)
     except ValueError:

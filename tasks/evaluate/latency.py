@@ -19,9 +19,7 @@ NUM_RUNS = (10, 100)
 TIME_LIMIT_S = 2.0
 
 
-def measure_once(
-    path: Path, predict: Callable[[], object], *, facts: Mapping[str, Json], views: Sequence[str]
-) -> None:
+def measure_once(path: Path, predict: Callable[[], object], *, facts: Mapping[str, Json], views: Sequence[str]) -> None:
     """Write p50 and p95 of `predict` with `facts` and `views` to the JSON file, unless it holds them for equal facts.
 
     One process measures, the others wait, so that they do not disturb it.

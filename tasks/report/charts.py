@@ -119,9 +119,7 @@ def lines(title: str, curves: Sequence[Curve], x_name: str, note: str, *, log: b
         for y in (round(100 - 100 * scale.place(tick), 2) for tick in scale.ticks)
     ]
     frame = {"viewBox": "0 0 100 100", "preserveAspectRatio": "none", "role": "img", "aria-label": title}
-    y_names = [
-        tag("span", {"style": f"bottom:{100 * scale.place(tick):.2f}%"}, short(tick)) for tick in scale.ticks
-    ]
+    y_names = [tag("span", {"style": f"bottom:{100 * scale.place(tick):.2f}%"}, short(tick)) for tick in scale.ticks]
     return tag(
         "figure",
         {"class": "chart"},
@@ -204,9 +202,7 @@ def share_bar(parts: Iterable[tuple[int, str]]) -> Html:
     """Counts as one bar of coloured parts, (count, ink) from left to right."""
     counted = [(count, ink) for count, ink in parts if count]
     total = sum(count for count, _ in counted) or 1
-    shares = [
-        tag("i", {"class": f"ink-{ink}", "style": f"width:{100 * count / total:.3f}%"}) for count, ink in counted
-    ]
+    shares = [tag("i", {"class": f"ink-{ink}", "style": f"width:{100 * count / total:.3f}%"}) for count, ink in counted]
     return tag("div", {"class": "share"}, *shares)
 
 
@@ -226,4 +222,3 @@ def _percent(value: float, end: float) -> str:
 def _mean(values: Iterable[float]) -> float:
     listed = list(values)
     return sum(listed) / len(listed)
-

@@ -67,9 +67,7 @@ def _gltf_uris(path: Path) -> Iterator[tuple[str, bool]]:
     try:
         header = json.loads(_text(path))
         buffers, images = header.get("buffers", []), header.get("images", [])
-        uris = [(entry.get("uri"), False) for entry in buffers] + [
-            (entry.get("uri"), True) for entry in images
-        ]
+        uris = [(entry.get("uri"), False) for entry in buffers] + [(entry.get("uri"), True) for entry in images]
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise BadInput(f"not a readable gltf: {error}") from error
     for uri, is_image in uris:
@@ -85,9 +83,7 @@ def _text(path: Path) -> str:
     return data.decode("utf-8", "replace")
 
 
-def _add(
-    found: References, name: str, relative: str, folders: list[Path], root: Path, *, is_image: bool
-) -> None:
+def _add(found: References, name: str, relative: str, folders: list[Path], root: Path, *, is_image: bool) -> None:
     """Look a name up in the folders in turn."""
     relative = relative.replace("\\", "/")
     for folder in folders:

@@ -76,7 +76,8 @@ def find(params: Params, inbox: Path, digest: Digest) -> Iterator[Found | Ignore
     root = Path(os.path.normpath(inbox / params.path))
     if not root.is_relative_to(os.path.normpath(inbox)):
         raise ValueError(
-            f"ingest.sources: folder, path: {params.path}: lies outside the inbox {inbox}; link it there, or set ingest.inbox"
+            f"ingest.sources: folder, path: {params.path}: lies outside the inbox {inbox}; "
+            "link it there, or set ingest.inbox"
         )
     if params.path != "." and not root.is_dir():
         raise ValueError(f"no folder at {root} (ingest.sources: folder, path: {params.path})")
@@ -131,9 +132,7 @@ class _Listing:
             if file.type in MESH_TYPES:
                 yield self._mesh(file)
             elif file.type not in PHOTO_TYPES:
-                yield Ignored(
-                    file.relative, f"not a mesh or photo: .{file.type}" if file.type else "no suffix"
-                )
+                yield Ignored(file.relative, f"not a mesh or photo: .{file.type}" if file.type else "no suffix")
             elif file.relative not in photos:
                 yield Ignored(file.relative, "a second photo of the same view")
             elif views := photos[file.relative]:

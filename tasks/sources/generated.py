@@ -60,9 +60,7 @@ def load(payload: Any, max_bytes: int) -> Loaded:
     shape = shapes.make(payload["shape"], payload["seed"])
     data = shape.mesh.to_glb()
     if len(data) > max_bytes:
-        raise BadInput(
-            f"the generated mesh has {len(data)} bytes, the limit is {max_bytes} (ingest.max_file_mb)"
-        )
+        raise BadInput(f"the generated mesh has {len(data)} bytes, the limit is {max_bytes} (ingest.max_file_mb)")
     return Loaded(MeshFile(data, "glb"), labels=shape.labels)
 
 

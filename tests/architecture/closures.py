@@ -1,7 +1,7 @@
 """Which code stands behind each entry of versions.yaml, as a digest that formatting and docstrings do not change.
 
-    python -m tests.architecture.closures record NAME...     the results of NAME are the same (or its version was raised)
-    python -m tests.architecture.closures record --all
+python -m tests.architecture.closures record NAME...     the results of NAME are the same (or its version was raised)
+python -m tests.architecture.closures record --all
 """
 
 from __future__ import annotations

@@ -47,9 +47,7 @@ PUBLISHED = {
     "silueta": Published("silueta.onnx", "md5:55e59e0d8062d2f5d013f4725ee84782", "unknown: derived from U-2-Net"),
     "isnet-general-use": Published("isnet-general-use.onnx", "md5:fc16ebd8b0c10d971d3513d564d01e29", _DIS),
     "isnet-anime": Published("isnet-anime.onnx", "md5:6f184e756bb3bd901c8849220a83e38e", "unknown"),
-    "birefnet-general": Published(
-        "BiRefNet-general-epoch_244.onnx", "md5:7a35a0141cbbc80de11d9c9a28f52697", _BIREFNET
-    ),
+    "birefnet-general": Published("BiRefNet-general-epoch_244.onnx", "md5:7a35a0141cbbc80de11d9c9a28f52697", _BIREFNET),
     "birefnet-general-lite": Published(
         "BiRefNet-general-bb_swin_v1_tiny-epoch_232.onnx", "md5:4fab47adc4ff364be1713e97b7e66334", _BIREFNET
     ),
@@ -57,9 +55,7 @@ PUBLISHED = {
         "BiRefNet-portrait-epoch_150.onnx", "md5:c3a64a6abf20250d090cd055f12a3b67", _BIREFNET
     ),
     "birefnet-dis": Published("BiRefNet-DIS-epoch_590.onnx", "md5:2d4d44102b446f33a4ebb2e56c051f2b", _BIREFNET),
-    "birefnet-hrsod": Published(
-        "BiRefNet-HRSOD_DHU-epoch_115.onnx", "md5:c017ade5de8a50ff0fd74d790d268dda", _BIREFNET
-    ),
+    "birefnet-hrsod": Published("BiRefNet-HRSOD_DHU-epoch_115.onnx", "md5:c017ade5de8a50ff0fd74d790d268dda", _BIREFNET),
     "birefnet-cod": Published("BiRefNet-COD-epoch_125.onnx", "md5:f6d0d21ca89d287f17e7afe9f5fd3b45", _BIREFNET),
     "birefnet-massive": Published(
         "BiRefNet-massive-TR_DIS5K_TR_TEs-epoch_420.onnx", "md5:33e726a2136a3d59eb0fdf613e31e3e9", _BIREFNET

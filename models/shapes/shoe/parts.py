@@ -75,18 +75,14 @@ def laces(shoe: Shoe, upper: Upper) -> list[Solid]:
         normal = unit(np.array([[0.0, 1.0, 0.55]]) + np.outer(points / width, [0.7, 0, 0]) * towards)
         path = path + normal * (0.0015 + 0.0015 * arch)[:, None]
         sizes = np.array([[0.0036, 0.0026]])
-        cords.append(
-            loft(section_rings(path, normal, sizes, exponent=2.5, num_points=8, closed=False), colour)
-        )
+        cords.append(loft(section_rings(path, normal, sizes, exponent=2.5, num_points=8, closed=False), colour))
     return cords
 
 
 def saddle(shoe: Shoe, upper: Upper) -> Solid:
     """The strap across a loafer's vamp."""
     turn = np.linspace(-1, 1, 32)
-    path = np.concatenate(
-        [upper.surface(np.array([0.19 * NUM_AROUND * p]), 0.84 - 0.62 * p * p) for p in turn]
-    )
+    path = np.concatenate([upper.surface(np.array([0.19 * NUM_AROUND * p]), 0.84 - 0.62 * p * p) for p in turn])
     towards = np.sign(path[-1, 0] - path[0, 0])
     normal = unit(np.array([[0.0, 1.0, 0.35]]) + np.outer(signed_power(turn, 2.0), [1.6, 0, 0]) * towards)
     path = path + normal * 0.0015
@@ -108,9 +104,7 @@ def straps(shoe: Shoe, last: Last) -> list[Solid]:
     return solids
 
 
-def _arch(
-    last: Last, share_left: float, share_right: float, height: float, half_width: float, colour: Rgb
-) -> Solid:
+def _arch(last: Last, share_left: float, share_right: float, height: float, half_width: float, colour: Rgb) -> Solid:
     angle = np.linspace(-0.05, np.pi + 0.05, 30)
     share = share_left + (share_right - share_left) * (1 - np.cos(angle.clip(0, np.pi))) / 2
     half = last.half_width(share) * 0.94

@@ -66,9 +66,7 @@ class Upper:
         up = np.array([0.0, 1.0, 0.0])
         first = foot + up * (0.5 * rise * lateral + 1.15 * toe_box * frontal) - 0.10 * across * lateral
         second = (
-            collar
-            - across * (0.45 * frontal + 0.12 * lateral)
-            - up * (0.36 * reach * frontal + 0.3 * rise * lateral)
+            collar - across * (0.45 * frontal + 0.12 * lateral) - up * (0.36 * reach * frontal + 0.3 * rise * lateral)
         )
         s = 1 - t
         ring: Floats = s**3 * foot + 3 * s * s * t * first + 3 * s * t * t * second + t**3 * collar
@@ -101,9 +99,7 @@ class Upper:
     def _shaft(self, ankle_K3: Floats) -> list[Floats]:
         """Rings from the ankle to the top edge, a little wider there and drawn towards an oval."""
         shoe = self.shoe
-        top = max(
-            float(self.last.bed(np.array(0.1))) + shoe.shaft_height, float(ankle_K3[:, 1].mean()) + 0.01
-        )
+        top = max(float(self.last.bed(np.array(0.1))) + shoe.shaft_height, float(ankle_K3[:, 1].mean()) + 0.01)
         centre = ankle_K3.mean(axis=0)
         centre[2] = (ankle_K3[0, 2] + ankle_K3[NUM_AROUND // 2, 2]) / 2 - 0.012
         angle = 2 * np.pi * np.arange(NUM_AROUND) / NUM_AROUND
@@ -140,9 +136,7 @@ class Upper:
             self._sports_panels(tint, share_K, t)
         elif shoe.decor == "toe cap":
             tint[share_K > 0.84] = COLOURS[shoe.accent] if shoe.style == "heel" else shade(tint[0], 0.7)
-        return tint * (
-            0.80 + 0.20 * smoothstep(np.array(t), 0.0, 0.25)
-        )  # darker in the crease above the sole
+        return tint * (0.80 + 0.20 * smoothstep(np.array(t), 0.0, 0.25))  # darker in the crease above the sole
 
     def _sports_panels(self, tint_K3: Floats, share_K: Floats, t: float) -> None:
         """Paint toe cap, stripes or a swoosh onto a ring of a sports shoe, and its collar."""

@@ -62,9 +62,7 @@ class MeshDeform:
     def sample(self, outputs: torch.Tensor, uniforms_BP3: torch.Tensor) -> torch.Tensor:
         return sample_faces(outputs, self._faces_F3.to(outputs.device), uniforms_BP3)
 
-    def predict(
-        self, tokens_BVHWC: npt.NDArray[np.floating[Any]], views: tuple[str, ...] | None = None
-    ) -> list[Mesh]:
+    def predict(self, tokens_BVHWC: npt.NDArray[np.floating[Any]], views: tuple[str, ...] | None = None) -> list[Mesh]:
         tokens, present = self.spec.arrange(tokens_BVHWC, self.spec.views if views is None else views)
         device = next(self.network.parameters()).device
         self.network.eval()

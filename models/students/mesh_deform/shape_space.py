@@ -145,9 +145,7 @@ def _view_subsets(present_NV: torch.Tensor) -> list[torch.Tensor]:
     return subsets
 
 
-def _cross_fitted(
-    rows_XF: torch.Tensor, target_XR: torch.Tensor, fold_X: torch.Tensor, num_folds: int
-) -> torch.Tensor:
+def _cross_fitted(rows_XF: torch.Tensor, target_XR: torch.Tensor, fold_X: torch.Tensor, num_folds: int) -> torch.Tensor:
     """Ridge weights (num_folds + 1, F, R): for each fold fitted to the other folds, the last fitted to all.
 
     Each target's penalty is the one that reads the folds left out best; a target that none reads better than its mean
