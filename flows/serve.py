@@ -26,6 +26,8 @@ def main() -> None:
     app = create_app(ephemeral=True, final=True)
     watch.server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on"))
     watch.server.run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
+    sys.stderr.flush()
+    os._exit(0)  # everything is written down; taking the interpreter apart would keep the command waiting for a second
 
 
 class Watch:
