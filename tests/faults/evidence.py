@@ -64,30 +64,55 @@ def traces_of_work(workspace: Workspace, stage: str) -> set[Path]:
     return {*local.glob("spool-*.tar"), *local.glob("inflight-*")}
 
 
+def traces_of_progress(workspace: Workspace, stage: str) -> set[Path]:
+    """What a worker leaves behind only once its libraries are loaded and real work is done."""
+    local = workspace.local(stage)
+    return {*local.glob("spool-*.tar"), *local.glob("work/*/checkpoints/step-*.safetensors")}
+
+
+def in_hand(workspace: Workspace, stage: str) -> dict[Path, Pair]:
+    """(id, key) of the item that each worker, living or dead, has begun and not put away, by its marker."""
+    found: dict[Path, Pair] = {}
+    for path in workspace.local(stage).glob("inflight-*"):
+        if words := path.read_text().split():
+            found[path] = (words[0], words[1])
+    return found
+
+
 def nobody_works(workspace: Workspace, stage: str) -> bool:
     return not any(living_workers(workspace.local(stage)))
 
 
 class Storm:
-    """Kills runs of the toy at random moments of real work, and proves after each kill that nothing finished was lost.
+    """Kills runs of a stage at random moments of real work, and proves after each kill that nothing finished was lost.
 
-    A finished item is never computed again: from the kill on, its (id, key) may not appear in computed.log once more.
+    A finished item is never computed again: from the kill on, its (id, key) may not appear in the toy's computed.log
+    once more, nor in the hands of a new worker. traces: what tells, where it is new, that a run is at work.
     """
 
-    def __init__(self, workspace: Workspace, start: Callable[[], Running], seed: int, *, stage: str = "toy") -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        start: Callable[[], Running],
+        seed: int,
+        *,
+        stage: str = "toy",
+        traces: Callable[[Workspace, str], set[Path]] = traces_of_work,
+    ) -> None:
         self.workspace = workspace
         self.num_kills = 0
         self._start = start
         self._stage = stage
+        self._traces = traces
         self._rng = random.Random(seed)
         self._finished: set[Pair] = set()
         self._seen = 0
 
     def kill(self, within_s: float) -> bool:
         """Start a run, kill its whole process group up to within_s after work has begun; False where it ended first."""
-        before = traces_of_work(self.workspace, self._stage)
+        before, markers = self._traces(self.workspace, self._stage), in_hand(self.workspace, self._stage)
         running = self._start()
-        while running.alive and not traces_of_work(self.workspace, self._stage) - before:
+        while running.alive and not self._traces(self.workspace, self._stage) - before:
             time.sleep(0.002)
         time.sleep(self._rng.uniform(0, within_s))
         alive = running.alive
@@ -95,6 +120,9 @@ class Storm:
         assert alive or ended.exit_code == 0, ended.stderr
         wait_until(lambda: nobody_works(self.workspace, self._stage))
         self.num_kills += alive
+        begun = {pair for path, pair in in_hand(self.workspace, self._stage).items() if path not in markers}
+        again = self._finished & begun
+        assert not again, f"begun although finished before kill {self.num_kills}: {again}"
         self.check()
         return alive
 
