@@ -6,7 +6,6 @@ done; `rm -r demo` starts afresh.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,9 +13,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.views import canonical
 from tasks.collections.ledger import Ledger
@@ -26,14 +22,6 @@ from tasks.workspace import Workspace
 FOLDER = Path("demo")
 LOSTWAX = str(Path(sys.executable).parent / "lostwax")
 UNSEEN_SEED = 987_654
-METHODS = {
-    "student": "student (mesh_deform tiny)",
-    "teacher": "teacher (visual hull)",
-    "mean_shape": "class mean shape",
-    "nearest": "nearest training shoe",
-    "ellipsoid": "ellipsoid of the silhouettes",
-    "icosphere_fit": "best icosphere fit (ceiling)",
-}
 
 
 def main() -> int:
@@ -51,7 +39,6 @@ def main() -> int:
     image = workspace.root / "unseen_left.png"
     picture_of_unseen_shoe(image)
     lostwax("generate", str(image), "-o", str(workspace.root / "unseen.glb"), "-w", str(FOLDER))
-    print_table(workspace)
     print(f"the page: {workspace.artifacts('report') / 'index.html'}")
     print(f"all of it in {time.monotonic() - started:.0f} s")
     return 0 if recomputed == 0 else 1
@@ -104,22 +91,6 @@ def picture_of_unseen_shoe(path: Path) -> None:
 
     camera = orbit_camera(NAMED_AZIMUTHS_DEG["left"], 12.0, distance=2.7, fov_deg=40.0, size_px=512)
     path.write_bytes(encode_png(render(canonical(make("shoe", UNSEEN_SEED).mesh), [camera], 512).rgba_VHW4[0]))
-
-
-def print_table(workspace: Workspace) -> None:
-    metrics = json.loads(workspace.metrics_file("evaluate").read_text())
-    test = metrics["test"]
-    table = Table(title=f"{test['num_items']} test shoes", box=None, header_style="bold", title_justify="left")
-    for column in ("", "Chamfer", "F-score", "normals", "IoU", "against mean shape"):
-        table.add_column(column, justify="left" if not column else "right")
-    mean_shape = test["mean_shape"]["chamfer"]
-    for method, words in METHODS.items():
-        if method in test:
-            row = test[method]
-            share = row["chamfer"] / mean_shape - 1
-            figures = [f"{row[name]:.4f}" for name in ("chamfer", "fscore", "normal_consistency", "iou")]
-            table.add_row(words, *figures, f"{share:+.0%}")
-    Console(width=110).print(table)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from flows.results import results_table
 from flows.server import OwnServer, prefect_environment, running_api
 from tasks.__main__ import describe
 from tasks.outcome import OK, Outcome, Progress
@@ -61,9 +62,7 @@ def run_here(
     except StageEnded as ended:
         terminal.say(ended.outcome.line())
         return ended.outcome.exit_code
-    page = workspace.artifacts("report") / "index.html"
-    if outcomes and outcomes[-1].stage == "report" and page.is_file():
-        terminal.say(f"the page: {page}")
+    terminal.results(workspace, {outcome.stage for outcome in outcomes})
     return OK
 
 
@@ -90,7 +89,9 @@ def connect(workspace: Workspace) -> OwnServer | None:
 class Terminal:
     """A live line while a stage runs, a lasting line when it ends; plain lines where there is no terminal."""
 
-    console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
+    console: Console = field(
+        default_factory=lambda: Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 120)
+    )
     live: Live | None = None
 
     def __enter__(self) -> Terminal:
@@ -111,3 +112,11 @@ class Terminal:
         if self.live:
             self.live.update(Text(""))
         self.console.print(text, soft_wrap=True, markup=False)
+
+    def results(self, workspace: Workspace, stages: set[str]) -> None:
+        """What the run led to: the table of an evaluation, the report's place."""
+        if "evaluate" in stages and (table := results_table(workspace)):
+            self.console.print(table)
+        page = workspace.artifacts("report") / "index.html"
+        if "report" in stages and page.is_file():
+            self.say(f"the page: {page}")

@@ -140,7 +140,7 @@ class StageRun:
         except (ValueError, Unavailable) as error:
             raise StageFailed(f"{self._stage.name}: {error}") from error
         if plan.total == 0:
-            first = f"{self._stage.upstreams[0]} has no items" if self._stage.upstreams else "no source has any item"
+            first = f"{self._stage.upstreams[0]} has no items for it" if self._stage.upstreams else "no source has any item"
             raise StageFailed(f"{self._stage.name}: nothing to do: {first}; `lostwax status` shows where items ended")
         return plan
 
