@@ -85,13 +85,16 @@ def connect(workspace: Workspace) -> OwnServer | None:
     return own
 
 
+def _console() -> Console:
+    """Standard error; wide enough for a table where it is no terminal."""
+    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 120)
+
+
 @dataclass
 class Terminal:
     """A live line while a stage runs, a lasting line when it ends; plain lines where there is no terminal."""
 
-    console: Console = field(
-        default_factory=lambda: Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 120)
-    )
+    console: Console = field(default_factory=_console)
     live: Live | None = None
 
     def __enter__(self) -> Terminal:

@@ -140,8 +140,8 @@ class StageRun:
         except (ValueError, Unavailable) as error:
             raise StageFailed(f"{self._stage.name}: {error}") from error
         if plan.total == 0:
-            first = f"{self._stage.upstreams[0]} has no items for it" if self._stage.upstreams else "no source has any item"
-            raise StageFailed(f"{self._stage.name}: nothing to do: {first}; `lostwax status` shows where items ended")
+            where = f"{self._stage.upstreams[0]} has no items for it" if self._stage.upstreams else "no source has any"
+            raise StageFailed(f"{self._stage.name}: nothing to do: {where}; `lostwax status` shows where items ended")
         return plan
 
     def _encode(self, task: Task) -> dict[str, Any]:

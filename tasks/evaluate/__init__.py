@@ -71,9 +71,14 @@ class Evaluate(Stage):
         ingested = context.upstreams["ingest"].records
         student = context.upstreams["train"].records.get("train")
         training = training_digest(training_items(context.upstreams, block.reference_items))
-        for item_id in context.upstreams["features"].records:
-            if item_id not in ingested or ingested[item_id].facts["split"] != block.split:
-                continue
+        featured = context.upstreams["features"].records
+        chosen = [item_id for item_id in featured if item_id in ingested and _split(ingested[item_id]) == block.split]
+        if featured and not chosen:
+            raise ValueError(
+                f"none of the {len(featured)} items is in the {block.split} split; add items, "
+                "raise ingest.split, or set evaluate.split"
+            )
+        for item_id in chosen:
             records = {
                 stage: context.upstreams[stage].records[item_id]
                 for stage in ("features", "teach", "ingest", "matte")
@@ -146,3 +151,7 @@ def matted_views(records: Mapping[str, Record]) -> set[str]:
 def has_cameras(records: Mapping[str, Record]) -> bool:
     """Whether the cameras of the item's matted views are known."""
     return "matte" in records and "cameras.json" in records["matte"].files
+
+
+def _split(record: Record) -> str:
+    return str(record.facts["split"])
