@@ -1,6 +1,7 @@
 """SIGKILL of the whole process group amid ingest, views, teach and train: they end as if nobody had killed them."""
 
 import json
+import re
 
 import pytest
 
@@ -79,6 +80,12 @@ def training(workspace):
     return json.loads(product.read("train", "history.json")), product.read("train", "student.safetensors")
 
 
+def resumed_at(workspace):
+    """The step at which the last worker of train went on, by its log; 0 where it began anew."""
+    found = re.search(r"training continues at step (\d+)", (workspace.local("train") / "logs/worker-1.log").read_text())
+    return int(found[1]) if found else 0
+
+
 def brave_the_storm(folder, num_items, epochs, kills):
     """Kill each stage of `kills` that often, and compare with a twin that nobody kills; returns the kills by stage."""
     workspace, twin = (make_shoes(folder / name, num_items, epochs) for name in ("killed", "twin"))
@@ -93,6 +100,7 @@ def brave_the_storm(folder, num_items, epochs, kills):
         assert workspace.items_file(stage).read_bytes() == twin.items_file(stage).read_bytes(), stage
         assert workspace.failures_file(stage).read_bytes() == twin.failures_file(stage).read_bytes(), stage
     assert training(workspace) == training(twin)
+    assert resumed_at(workspace) >= hit["train"] - 1  # a step a kill at least; the last kill may have found it finished
     return hit
 
 
