@@ -63,6 +63,7 @@ def gl_context(platform: Platform = "auto") -> GLContext:
     Raises Unavailable with the packages to install, or when the process already renders on another platform.
     """
     if not _contexts:
+        _load_triton_first()
         _contexts.append(GLContext(_choose(platform)))
         atexit.register(_contexts[0].close)
         _log.debug("rendering with %s", _contexts[0].platform_name)
@@ -115,6 +116,14 @@ def _bind_opengl(platform_name: str) -> None:
     if "OpenGL.platform" in sys.modules and bound != platform_name:
         raise Unavailable(f"PyOpenGL was imported for {bound or 'a screen'} before; render in a process of its own")
     os.environ["PYOPENGL_PLATFORM"] = platform_name
+
+
+def _load_triton_first() -> None:
+    """torch's optimisers import Triton, and Triton's LLVM crashes the process when Mesa's was loaded before it."""
+    triton = importlib.util.find_spec("triton")
+    for folder in (triton.submodule_search_locations or ()) if triton else ():
+        for library in (Path(folder) / "_C").glob("libtriton*.so"):
+            ctypes.CDLL(str(library))
 
 
 def _platform(platform_name: str) -> Any:

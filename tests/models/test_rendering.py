@@ -230,3 +230,19 @@ assert abs(renders.depth_VHW.max() - 2) < 1e-4
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
+
+
+def test_torch_trains_in_a_process_that_has_rendered():
+    """Triton's LLVM, which torch's optimisers load, and Mesa's crash in one process unless Triton's comes first."""
+    script = """
+from models.rendering.context import gl_context
+gl_context()
+import torch
+weight = torch.zeros(1, requires_grad=True)
+optimiser = torch.optim.AdamW([weight])
+weight.sum().backward()
+optimiser.step()
+print(weight.item() < 0)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout.strip()) == (0, "True"), done.stderr[-500:]
