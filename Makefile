@@ -14,7 +14,7 @@ demo: setup  ## the main job on generated shoes: CPU, offline, a few minutes
 	python -P -m benchmarks.demo
 
 test: setup  ## every test that needs no GPU
-	pytest -m "not slow and not gpu"
+	pytest -n 2 --dist loadfile -m "not slow and not gpu"
 
 chaos: setup  ## the fault tests at full counts
 	pytest -m slow tests/faults tests/flows
