@@ -113,11 +113,12 @@ def bootstrap_interval(values_N: npt.NDArray[np.float64]) -> tuple[float, float]
 def read_data(workspace: Workspace, params: Params) -> Data:
     """Raises ValueError where the workspace lacks training or test items with features, teacher's mesh and truth."""
     upstreams = {name: open_upstream(workspace, name) for name in Train.upstreams}
-    sources = {split: find_sources(upstreams, (split,)) for split in SPLITS}
+    limits = {"train": params.stage("gate"), "val": params.stage("gate"), "test": None}
+    sources = {split: find_sources(upstreams, (split,), limits[split]) for split in SPLITS}
     sources["test"] = [source for source in sources["test"] if source.has_truth]
     for split in ("train", "test"):
         if not sources[split]:
-            raise ValueError(f"{workspace.root} has no {split} items to compare on; run `lostwax run --until teach`")
+            raise ValueError(f"{workspace.root} has no {split} items to compare on; run `lostwax run --until gate`")
     spec = feature_spec([source for split in SPLITS for source in sources[split]], params.stage("features").views)
     shapes = {
         split: load_shapes(found, spec, upstreams, log.debug) if found else None for split, found in sources.items()

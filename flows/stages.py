@@ -42,6 +42,7 @@ RULES = {
     "matte": Rule(1, 30, "Remove backgrounds, crop, square"),
     "features": Rule(1, 10, "Encode the declared views"),
     "teach": Rule(2, 30, "Run the teacher over every item"),
+    "gate": Rule(1, 10, "Compare the teacher's outputs with its inputs and with the truth"),
     "train": Rule(1, 30, "Train the student; resumes from its checkpoint"),
     "evaluate": Rule(1, 10, "Measure student, teacher and baselines"),
     "report": Rule(1, 10, "Write the page"),

@@ -75,7 +75,7 @@ def explain(
                 elif record.recipe != recipe.name:
                     state, why = "stale", "; ".join(differences(ledger.recipe(record.recipe), recipe.content))
                 else:
-                    state, why = "done", ""
+                    state, why = "done", stage.remark(record, params)
                 quality = dict(record.quality) if record else {}
                 found.append(
                     Explanation(

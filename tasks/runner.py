@@ -95,6 +95,8 @@ class StageRun:
             self._stage, self._workspace, self._params, plan, self._held, self._ledger, failures, self._encode, report
         )
         try:
+            if reason := self._stage.refusal(context):
+                raise Stopped(reason)
             if plan.pending:
                 dispatch.run(deadline)
         except Stopped as stopped:

@@ -84,6 +84,8 @@ class Output:
     quality: Mapping[str, Json] = field(default_factory=dict)
     rung: int = 0
     facts: Mapping[str, Json] = field(default_factory=dict)
+    measured: Mapping[str, Json] = field(default_factory=dict)
+    """What it cost (memory, settings tried): for the ledger, never for the record."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,8 @@ class Context:
     progress: Callable[[str], None]
     payload: Callable[[str], Json] = field(default=lambda _: None)
     """What `wanted` attached to an item, in the worker's hands."""
+    closing: Callable[[Callable[[], None]], None] = field(default=lambda _: None)
+    """Ask for a call when the worker ends in order."""
     digest: Callable[[Path], str] = file_sha256
     """sha256 of a file; the planner's remembers by size, times and inode."""
 
@@ -147,8 +151,6 @@ class Stage:
     publishes: ClassVar[tuple[str, ...]] = ()
     """Files of a product that are also laid in artifacts/STAGE/ under their names (report: index.html)."""
     max_workers: ClassVar[int | None] = None
-    uses_gpu: ClassVar[bool] = False
-    """Whether a worker is given a GPU of its own where there is one."""
 
     def plugins(self, params: Any) -> dict[str, str]:
         """Chosen plug-ins by family; their params and versions enter the key."""
@@ -157,6 +159,10 @@ class Stage:
     def key_params(self, params: Any) -> Json:
         """The stage's params that can change a result; the default takes its whole block."""
         return params.stage(self.name).model_dump(mode="json")
+
+    def uses_gpu(self, params: Any) -> bool:
+        """Whether a worker is given a GPU of its own where there is one: no more workers than GPUs then."""
+        return False
 
     def weights(self, params: Any, workspace: Path) -> Sequence[Path]:
         """Weight files used; their digests enter the key. A missing one is the worker's Unavailable."""
@@ -183,6 +189,10 @@ class Stage:
             inputs = tuple((f"{stage}/{name}", records[stage].files[name].sha256) for stage, name in reads)
             yield Wanted(item_id, item_id, inputs, records, skip)
 
+    def refusal(self, context: Context) -> str | None:
+        """Why it will not work on these upstreams though it could, and what to do; None where it will (exit code 5)."""
+        return None
+
     def start(self, context: Context) -> Callable[[Item], Output]:
         """Called once in each worker process; returns what handles one item. May raise Unavailable."""
         raise NotImplementedError
@@ -190,3 +200,7 @@ class Stage:
     def metrics(self, records: Iterable[Record], context: Context) -> dict[str, Json]:
         """Extra counts and quality for artifacts/STAGE/metrics.json; no times, no memory."""
         return {}
+
+    def remark(self, record: Record, params: Any) -> str:
+        """What `lostwax explain` says of a finished item."""
+        return ""

@@ -1,4 +1,4 @@
-"""The stages in their order. `gate` comes between teach and train; its place is kept."""
+"""The stages in their order."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ CLASSES = {
     "matte": "tasks.matte:Matte",
     "features": "tasks.features:Features",
     "teach": "tasks.teach:Teach",
+    "gate": "tasks.gate:Gate",
     "train": "tasks.train:Train",
     "evaluate": "tasks.evaluate:Evaluate",
     "report": "tasks.report:Report",

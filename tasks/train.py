@@ -1,5 +1,8 @@
 """train: the student, from the features, teacher meshes and true meshes of the training items. A product.
 
+Only items that the gate accepts are trained and validated on, and a collection of which it accepts too small a share
+is refused.
+
 Files: student.safetensors (averaged weights, best by validation Chamfer), student.json (what it takes to load them) and
 history.json (rows by step and by epoch), epochs.json (the latter alone, for `dvc plots`). `load_student(files)` gives
 the student back, for evaluation and generation.
@@ -21,6 +24,7 @@ from models.geometry import Mesh, sample_surface
 from models.students import FeatureSpec
 from models.training.recipe import Recipe
 from tasks.features import GRIDS
+from tasks.gate.verdict import GateParams, refusal, tally, verdict
 from tasks.stage import Context, Item, Json, Output, Record, Stage, Upstream, Wanted
 
 if TYPE_CHECKING:
@@ -41,7 +45,7 @@ class TrainParams(Recipe):
 
 
 class Train(Stage):
-    """Trains on the items of split `train` that have features and a teacher's mesh, validates on those of `val`.
+    """Trains on the items of split `train` with features and an accepted teacher's mesh, validates on those of `val`.
 
     Quality: val_chamfer (None without validation items), val_is_proxy (measured to the teacher, for want of truth),
     num_steps, num_parameters, num_train, num_val, num_without_truth and num_reduced (of the training items: those
@@ -49,11 +53,10 @@ class Train(Stage):
     """
 
     name = "train"
-    upstreams = ("features", "teach", "ingest")
+    upstreams = ("features", "teach", "ingest", "gate")
     Params = TrainParams
     product = True
     publishes = (EPOCHS,)
-    uses_gpu = True
 
     def plugins(self, params: Any) -> dict[str, str]:
         return {"students": params.stage(self.name).student}
@@ -65,10 +68,16 @@ class Train(Stage):
     def wanted(self, context: Context) -> Iterator[Wanted]:
         """One product, whose key holds every file it reads and every fact that decides how it is used."""
         inputs = [("views", _digest(list(_view_names(context))))]
-        for source in find_sources(context.upstreams, ("train", "val")):
+        for source in find_sources(context.upstreams, ("train", "val"), context.params.stage("gate")):
             inputs += [(f"{stage}/{source.id}/{name}", entry) for stage, name, entry in source.files()]
             inputs.append((f"facts/{source.id}", _digest([source.split, source.has_truth])))
         yield Wanted(self.name, self.name, tuple(inputs))
+
+    def refusal(self, context: Context) -> str | None:
+        """Too few items that the gate accepts."""
+        limits: GateParams = context.params.stage("gate")
+        ingested = context.upstreams["ingest"].records
+        return refusal(tally(context.upstreams["gate"].records.values(), limits), limits, ingested)
 
     def start(self, context: Context) -> Callable[[Item], Output]:
         return lambda item: _train(item, context)
@@ -115,11 +124,16 @@ class Source:
         return [(stage, name, record.files[name].sha256) for stage, name, record in read]
 
 
-def find_sources(upstreams: Mapping[str, Upstream], splits: tuple[str, ...]) -> list[Source]:
-    """The items of these splits by id; those without features or without a teacher's mesh are left out."""
-    features, teach, ingest = (upstreams[name].records for name in Train.upstreams)
-    ids = sorted(features.keys() & teach.keys() & ingest.keys())
-    sources = [Source(item_id, features[item_id], teach[item_id], ingest[item_id]) for item_id in ids]
+def find_sources(upstreams: Mapping[str, Upstream], splits: tuple[str, ...], gate: GateParams | None) -> list[Source]:
+    """The items of these splits by id that have features and a teacher's mesh, and that the gate accepts.
+
+    gate: its limits; None takes what it rejects or has not measured, too (a test set must not be made easier).
+    """
+    features, teach, ingest, measured = (upstreams[name].records for name in Train.upstreams)
+    ids = features.keys() & teach.keys() & ingest.keys()
+    if gate is not None:
+        ids = {item_id for item_id in ids & measured.keys() if not verdict(measured[item_id].quality, gate)}
+    sources = [Source(item_id, features[item_id], teach[item_id], ingest[item_id]) for item_id in sorted(ids)]
     return [source for source in sources if source.split in splits and "mesh.glb" in source.teach.files]
 
 
@@ -142,7 +156,7 @@ def load_shapes(
 
     from models.training.data import ShapeSet
 
-    features, teach, ingest = (upstreams[name] for name in Train.upstreams)
+    features, teach, ingest = (upstreams[name] for name in ("features", "teach", "ingest"))
     num_items, num_views = len(sources), len(spec.views)
     tokens = np.zeros((num_items, num_views, *spec.grid, spec.channels), np.float16)
     present = np.zeros((num_items, num_views), np.bool_)
@@ -169,7 +183,7 @@ def _train(item: Item, context: Context) -> Output:
 
     block: TrainParams = context.params.stage("train")
     plugin_params = context.params.plugin("students", block.student)
-    sources = find_sources(context.upstreams, ("train", "val"))
+    sources = find_sources(context.upstreams, ("train", "val"), context.params.stage("gate"))
     training = [source for source in sources if source.split == "train"]
     validation = [source for source in sources if source.split == "val"]
     if not training:
@@ -225,13 +239,14 @@ def _surface_points(meshes: Upstream, item_id: str) -> Any:
 
 
 def _why_nothing_to_train_on(context: Context) -> str:
-    features, teach, ingest = (context.upstreams[name].records for name in Train.upstreams)
+    features, teach, ingest = (context.upstreams[name].records for name in ("features", "teach", "ingest"))
     in_split = [item_id for item_id, record in ingest.items() if record.facts["split"] == "train"]
     both = sum(item_id in features and item_id in teach for item_id in in_split)
     return (
         f"nothing to train on: of {len(ingest)} ingested items {len(in_split)} are in split train, of which {both} "
-        "have both features and a teacher's mesh. Add objects to the inbox, or see `lostwax status` for what failed or "
-        "was skipped in features and teach"
+        "have both features and a teacher's mesh, and none is accepted by the gate. Add objects to the inbox, or see "
+        "`lostwax status` for what failed or was skipped in features, teach and gate, and artifacts/gate/metrics.json "
+        "for what was rejected"
     )
 
 

@@ -32,9 +32,12 @@ def silhouette(mesh: Mesh, camera: Camera, size_px: int) -> npt.NDArray[np.bool_
 
 def silhouette_iou(mesh: Mesh, masks_VHW: npt.NDArray[np.bool_], cameras: tuple[Camera, ...]) -> float:
     """Mean over the views of intersection over union between the mesh's silhouette and the seen square mask."""
-    ious = []
-    for mask, camera in zip(masks_VHW, cameras, strict=True):
-        drawn = silhouette(mesh, camera, mask.shape[0])
-        union = int((drawn | mask).sum())
-        ious.append(int((drawn & mask).sum()) / union if union else 0.0)
-    return float(np.mean(ious))
+    drawn = [silhouette(mesh, camera, mask.shape[0]) for mask, camera in zip(masks_VHW, cameras, strict=True)]
+    return float(overlaps(np.stack(drawn), masks_VHW).mean())
+
+
+def overlaps(a_VHW: npt.NDArray[np.bool_], b_VHW: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Intersection over union (V,) of two masks of each view; 0 where both are empty."""
+    shared_V, union_V = (a_VHW & b_VHW).sum(axis=(1, 2)), (a_VHW | b_VHW).sum(axis=(1, 2))
+    ious_V: npt.NDArray[np.float64] = shared_V / np.maximum(union_V, 1)
+    return ious_V

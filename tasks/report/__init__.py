@@ -28,6 +28,8 @@ class ReportParams(Block):
     """Views of a turntable strip."""
     strip_size_px: int = Field(160, ge=32, le=512)
     """Side of one view, before the margins that an item's strips share are cut off."""
+    num_gate_items: int = Field(12, ge=0, le=100)
+    """Items whose views and teacher's renders are shown, rejected ones first."""
     most_rows: int = Field(100, ge=1)
     """Longest table of items or failures."""
 
@@ -36,18 +38,20 @@ class Report(Stage):
     """Writes index.html, which is also laid in artifacts/report/. Times on it make it differ from run to run."""
 
     name = "report"
-    upstreams = ("evaluate", "train", "teach", "features", "matte", "ingest")
+    upstreams = ("evaluate", "train", "gate", "teach", "features", "matte", "ingest")
     Params = ReportParams
     product = True
     publishes = (PAGE,)
 
     def wanted(self, context: Context) -> Iterator[Wanted]:
-        """The page. Upstream records, and failures and recipes of every stage enter its key; times do not."""
+        """The page. Records, failures, recipes and the gate's limits enter its key; times do not."""
         workspace = Workspace(context.workspace)
         inputs = [(f"{name}/records", _digest(upstream.records)) for name, upstream in context.upstreams.items()]
         for name in ORDER[: ORDER.index(self.name)]:
             failures = workspace.failures_file(name)
             inputs.append((f"{name}/failures.json", context.digest(failures) if failures.is_file() else "absent"))
+        limits = context.params.stage("gate").model_dump_json()
+        inputs.append(("gate/limits", hashlib.sha256(limits.encode()).hexdigest()))
         inputs += [(f"{recipe.content['stage']}/recipe", recipe.name) for recipe in recipes(context)]
         yield Wanted(self.name, self.name, tuple(inputs))
 

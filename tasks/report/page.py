@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tasks.overview import Standing, status
-from tasks.report import Report, ReportParams, curves, figures, gallery, health, lineage, recipes
+from tasks.report import Report, ReportParams, curves, figures, gallery, gate, health, lineage, recipes
 from tasks.report.figures import Scores
 from tasks.report.gallery import Gallery
 from tasks.report.markup import Html, join, tag
@@ -19,6 +19,7 @@ HERE = Path(__file__).parent
 CONTENTS = {
     "quality": "Quality",
     "gallery": "Side by side",
+    "gate": "Gate",
     "training": "Training",
     "health": "Pipeline",
     "lineage": "Lineage",
@@ -40,6 +41,7 @@ def make_page(context: Context) -> str:
         figures.section(scores, evaluated, _latency(workspace)),
         pictures.section(params.num_items),
         gallery.every_item(upstreams, params.most_rows),
+        gate.section(upstreams, context.params.stage("gate"), params.num_gate_items),
         curves.section(upstreams["train"]),
         health.section(standings, health.medians(workspace, stages), params.most_rows),
         lineage.section(upstreams, recipes(context)),
