@@ -17,7 +17,9 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from tasks.outcome import OK, Outcome, Progress
+from tasks import contact_sheet as gate_sheet
+from tasks.gate.verdict import GateParams
+from tasks.outcome import OK, STOPPED, Outcome, Progress
 from tasks.stage import Upstream
 from tasks.worker import open_upstream
 from tasks.workspace import Workspace
@@ -68,6 +70,38 @@ class StageArtifacts:
             self._bar = bar
         else:
             update_progress_artifact(self._bar, percent, description=text)
+
+
+class GateArtifact:
+    """The gate's contact sheet: of its first items while it runs, of the worst ones when it has ended."""
+
+    def __init__(self, workspace: Workspace, limits: GateParams) -> None:
+        self._workspace, self._limits = workspace, limits
+        self._looked_at = -UPDATE_EVERY_S
+        self._shown = False
+
+    def progress(self, progress: Progress) -> None:
+        """Show the first items, once there are enough of them."""
+        due = time.monotonic() - self._looked_at >= UPDATE_EVERY_S
+        if self._shown or progress.done < gate_sheet.FIRST or not due:
+            return
+        self._looked_at = time.monotonic()
+        items = gate_sheet.first_items(self._workspace, self._limits)
+        if len(items) == gate_sheet.FIRST:
+            self._show(items, f"the first {len(items)} items")
+            self._shown = True
+
+    def finished(self, outcome: Outcome) -> None:
+        """Show the worst items of what was published."""
+        if outcome.exit_code != STOPPED and (items := gate_sheet.worst_items(self._workspace, self._limits)):
+            self._show(items, f"the worst {len(items)} of {outcome.done} items")
+
+    def _show(self, items: Sequence[gate_sheet.Shown], which: str) -> None:
+        sheet = gate_sheet.draw(items)
+        path = gate_sheet.keep(self._workspace, sheet)
+        accepted = sum(not item.reasons for item in items)
+        words = f"Of {which} the gate accepts {accepted}. Views above, the teacher's mesh below; also at {path}"
+        create_markdown_artifact(f"{words}\n\n{_as_markdown(sheet)}", key="gate-contact-sheet", description=words)
 
 
 def summarise(outcomes: Sequence[Outcome], workspace: Workspace) -> None:
@@ -136,4 +170,4 @@ def contact_sheet(collection: Upstream) -> bytes | None:
 
 def _as_markdown(sheet: bytes) -> str:
     """A picture that needs no server of files: both of Prefect's UIs show data URIs."""
-    return f"![front views](data:image/jpeg;base64,{base64.b64encode(sheet).decode()})"
+    return f"![pictures](data:image/jpeg;base64,{base64.b64encode(sheet).decode()})"

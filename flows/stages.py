@@ -16,7 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.artifacts import StageArtifacts
+from flows.artifacts import GateArtifact, StageArtifacts
 from tasks.collections.holder import HeldByAnother
 from tasks.outcome import OK, Outcome, Progress, StageFailed
 from tasks.params import Params
@@ -85,15 +85,20 @@ def as_task(name: str, rule: Rule) -> Task[..., Any]:
         listener: Callable[[Progress], None],
     ) -> State[Any]:
         artifacts = StageArtifacts(name)
+        sheet = GateArtifact(workspace, params.stage("gate")) if name == "gate" else None
 
         def report(progress: Progress) -> None:
             listener(progress)
             artifacts.progress(progress)
+            if sheet:
+                sheet.progress(progress)
 
         outcome = run_stage(
             load_stage(name), workspace, params, versions, strict=strict, deadline=deadline, report=report
         )
         artifacts.finished(outcome, workspace)
+        if sheet:
+            sheet.finished(outcome)
         if outcome.exit_code != OK:
             raise StageEnded(outcome)
         return Completed(name="Cached" if not outcome.computed else None, message=outcome.line(), data=outcome)

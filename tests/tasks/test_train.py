@@ -14,6 +14,8 @@ from tasks.train import Train, load_student
 from tests.support import ROOT, TOY_KEY, make_context, make_record
 
 VIEWS = ("front", "left", "back", "right")
+ACCEPTED = {"silhouette_iou": 0.9, "psnr_db": 20.0, "brightness_ratio": 1.0, "area": 1.0, "components": 1}
+ACCEPTED |= {"watertight": True, "chamfer": 0.01}
 QUICK = {"epochs": 2, "batch_size": 4, "num_points": 64, "validation_points": 64, "validate_every_epochs": 1}
 
 
@@ -27,7 +29,7 @@ class Shop:
     """Ellipsoids whose tokens tell their extents, in upstream collections made by hand."""
 
     def __init__(self) -> None:
-        self.upstreams = {name: {} for name in ("features", "teach", "ingest")}
+        self.upstreams = {name: {} for name in ("features", "teach", "ingest", "gate")}
         for number in range(6):
             self.add(f"train-{number}", split="train")
         self.add("val-0", split="val")
@@ -41,6 +43,7 @@ class Shop:
         self._put("features", item_id, {"grids.safetensors": save(grids)}, facts)
         if teacher:
             self._put("teach", item_id, {"mesh.glb": mesh.to_glb()}, {}, rung=rung)
+            self._put("gate", item_id, {}, {}, quality=ACCEPTED)
         files = {"mesh.glb": mesh.to_glb()} if truth else {"photo.front.png": b"photo"}
         self._put("ingest", item_id, files, {"split": split, "has_truth": truth, "class": "ball"})
 
@@ -134,6 +137,7 @@ def test_without_training_items_it_says_what_to_do(tmp_path):
     for number in range(6):
         shop.add(f"train-{number}", split="train", teacher=False)
         del shop.upstreams["teach"][f"train-{number}"]
+        del shop.upstreams["gate"][f"train-{number}"]
     with pytest.raises(BadInput, match="6 are in split train, of which 0 have both features and a teacher's mesh"):
         shop.trained(tmp_path)
 
