@@ -17,7 +17,7 @@ from tasks.stages import ORDER
 from tasks.workspace import Workspace
 
 BIN = Path(sys.executable).parent
-ITEM_STAGES = ("ingest", "views", "matte", "features", "teach")
+ITEM_STAGES = ("ingest", "views", "matte", "features", "teach", "gate")
 TINY = {
     "run": {"workers": 2},
     "ingest": {"inbox": "inbox", "split": {"val": 0.2, "test": 0.3}},
@@ -29,6 +29,7 @@ TINY = {
     "depths": {"rendered": {}},
     "teach": {"teacher": "visual_hull"},
     "teachers": {"visual_hull": {"resolution": 32, "num_gaussians": 64}},
+    "gate": {},
     "train": {"student": "mesh_deform", "epochs": 2, "batch_size": 4, "num_points": 200, "validation_points": 200},
     "students": {"mesh_deform": {"preset": "tiny"}},
     "evaluate": {"num_points": 500, "iou_resolution": 16, "icosphere_fit_steps": 40},
@@ -147,13 +148,25 @@ def test_an_added_and_a_changed_file_cost_one_item_a_stage(finished: Path) -> No
     added.write_bytes(make("shoe", 101).mesh.to_glb())
     try:
         assert planned(finished, "--until", "ingest")["ingest"]["missing"] == 2
-        lostwax(finished, "run", "--until", "teach")
+        lostwax(finished, "run", "--until", "gate")
         assert {stage: computed(finished)[stage] for stage in ITEM_STAGES} == dict.fromkeys(ITEM_STAGES, 2)
     finally:
         shoe.write_bytes(original)
         added.unlink()
     assert repro(finished)[:1] == ["ingest"]
     assert set(computed(finished).values()) == {0}
+
+
+def test_a_limit_that_rejects_too_much_stops_training_and_changed_back_costs_nothing(finished: Path) -> None:
+    before = {stage: items(finished, stage) for stage in ORDER}
+    params = (finished / "params.yaml").read_text()
+    set_params(finished, gate={"min_silhouette_iou": 0.999})
+    done = lostwax(finished, "run", code=5)
+    assert "the gate accepts 0 of 12 items (0%), under gate.min_accepted_share = 50%" in done.stderr
+    (finished / "params.yaml").write_text(params)
+    assert repro(finished) == ["gate"]
+    assert set(computed(finished).values()) == {0}
+    assert {stage: items(finished, stage) for stage in ORDER} == before
 
 
 def test_a_corrupt_mesh_within_the_limit_lets_dvc_finish_and_is_named(finished: Path) -> None:
