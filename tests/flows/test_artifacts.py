@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from flows.artifacts import COLUMNS, PAPER, TILE_PX, contact_sheet, failure_rows, reasons
+from flows.artifacts import COLUMNS, PAPER, TILE_PX, GateArtifact, contact_sheet, failure_rows, reasons
+from tasks.contact_sheet import FIRST, Shown, place
+from tasks.gate.verdict import GateParams
+from tasks.outcome import STOPPED, Outcome, Progress
 from tasks.stage import Record, Upstream
 from tests.support import make_record, make_workspace
 
@@ -71,3 +74,38 @@ def test_items_that_failed_alike_share_a_line() -> None:
         "- **matte**: 5 blocked: no model (item0, item1, item2, ...)",
         "- **matte**: 1 exhausted: cut short (torn)",
     ]
+
+
+class Sheets:
+    """What GateArtifact would show, with `finished` of the gate's items finished so far."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.shown: list[str] = []
+        self.finished = 0
+        bad = Shown("bad", ("area 0 < 0.02",), png((32, 16), (9, 9, 9, 255)))
+        good = Shown("good", (), png((32, 16), (9, 9, 9, 255)))
+        several = [bad] + [good] * (FIRST - 1)
+        monkeypatch.setattr("tasks.contact_sheet.first_items", lambda *_: several[: self.finished])
+        monkeypatch.setattr("tasks.contact_sheet.worst_items", lambda *_: [bad])
+        monkeypatch.setattr("flows.artifacts.UPDATE_EVERY_S", 0.0)
+        monkeypatch.setattr(
+            "flows.artifacts.create_markdown_artifact", lambda text, key, description: self.shown.append(description)
+        )
+
+
+def test_the_gates_first_items_are_shown_once_while_it_runs_and_the_worst_at_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sheets, workspace = Sheets(monkeypatch), make_workspace(tmp_path / "w")
+    artifact = GateArtifact(workspace, GateParams())
+    for sheets.finished in (FIRST - 1, FIRST, FIRST):
+        artifact.progress(Progress("gate", 100, 0, 200, 1.0, 1.0))
+    (first,) = sheets.shown
+    assert first.startswith(f"Of the first {FIRST} items the gate accepts {FIRST - 1}.")
+    with Image.open(place(workspace)) as sheet:
+        assert sheet.width == 4 * 262
+    artifact.finished(Outcome("gate", STOPPED, 200, 30, 30, 0, 0, 0, 0, 1.0))
+    assert len(sheets.shown) == 1
+    artifact.finished(Outcome("gate", 0, 200, 200, 200, 0, 0, 0, 0, 1.0))
+    assert sheets.shown[1].startswith("Of the worst 1 of 200 items the gate accepts 0.")
+    assert str(place(workspace)) in sheets.shown[1]
