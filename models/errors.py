@@ -1,4 +1,28 @@
-"""What can go wrong with an item or with the machine; the item runner turns each into a class of the ledger."""
+"""What can go wrong with an item or with the machine; the item runner turns each into a class of the ledger.
+
+Needs nothing but Python: teachers in environments of their own use it too.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from typing import Any
+
+OOM_CLASSES = ("oom_gpu", "oom_host", "oom_suspected")
+
+_GPU_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_GPU_MEMORY_SUSPECTED = ("CUBLAS_STATUS_NOT_INITIALIZED", "CUDNN_STATUS_NOT_INITIALIZED", "CUDNN_STATUS_ALLOC_FAILED")
+_GPU_LOST = (
+    "GPU is lost",
+    "fallen off the bus",
+    "device-side hardware",
+    "uncorrectable ECC",
+    "no CUDA-capable device",
+    "NVML: Unknown Error",
+    "hipErrorNoDevice",
+)
+_GPU_ERRORS = ("CUDA error", "HIP error", "CUBLAS_STATUS", "CUDNN_STATUS", "cuda failed")
 
 
 class BadInput(ValueError):
@@ -14,3 +38,53 @@ class Unavailable(RuntimeError):
 
     The environment is at fault: the items that need the plug-in are *blocked*, and none is charged an attempt.
     """
+
+
+class BrokenMachine(RuntimeError):
+    """The machine failed under an item (a GPU that is gone). The item is not charged, and the stage stops."""
+
+
+class ItemFailed(RuntimeError):
+    """An item failed where its class is known already: in a process that somebody watches.
+
+    failure_class: one of the ledger's. detail: an excerpt of that process's log. figures: what was measured.
+    """
+
+    def __init__(
+        self,
+        failure_class: str,
+        message: str,
+        detail: str = "",
+        exit_code: int | None = None,
+        figures: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.failure_class = failure_class
+        self.detail = detail
+        self.exit_code = exit_code
+        self.figures = dict(figures or {})
+
+
+def failure_class(error: BaseException) -> str:
+    """The class of failure. torch's errors are known by name and text: torch is not imported here."""
+    text = str(error)
+    if isinstance(error, ItemFailed):
+        return error.failure_class
+    if isinstance(error, BadInput):
+        return "bad_input"
+    if isinstance(error, EmptyOutput):
+        return "empty_output"
+    if isinstance(error, MemoryError) or "can't allocate memory" in text or getattr(error, "errno", 0) == errno.ENOMEM:
+        return "oom_host"
+    if type(error).__name__ == "OutOfMemoryError" or any(sign in text for sign in _GPU_MEMORY):
+        return "oom_gpu"
+    if any(sign in text for sign in _GPU_MEMORY_SUSPECTED):
+        return "oom_suspected"
+    if isinstance(error, BrokenMachine) or any(sign in text for sign in _GPU_LOST):
+        return "environment"
+    return "error"
+
+
+def poisons(error: BaseException) -> bool:
+    """Whether nothing that this process computes after the error can be trusted: an error of the GPU, or no memory."""
+    return failure_class(error) in (*OOM_CLASSES, "environment") or any(sign in str(error) for sign in _GPU_ERRORS)

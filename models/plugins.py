@@ -1,13 +1,16 @@
 """Plug-ins are found by name: `load("teachers", "visual_hull")` is the module `models.teachers.visual_hull`.
 
-A plug-in is one module (or package) in its family's folder and one block in params.yaml. It has a `Params` model
-(its block) and a `create(params, context)` that the family's `__init__` types. Importing it must stay light: torch,
+A plug-in is one module (or package) in its family's folder, or one that another installed package declares as an entry
+point of the group `lostwax.FAMILY`, and one block in params.yaml. It has a `Params` model (its block) and a
+`create(params, ...)` that the family's `__init__` types. Importing it must stay light: torch,
 GL and the like are imported inside functions, so that planning can validate params in milliseconds.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
+import importlib.metadata
 import pkgutil
 from types import ModuleType
 
@@ -23,13 +26,26 @@ FAMILIES = {
 
 def known(family: str) -> list[str]:
     """Names of the family's plug-ins, sorted."""
-    package = importlib.import_module(FAMILIES[family])
-    return sorted(info.name for info in pkgutil.iter_modules(package.__path__) if not info.name.startswith("_"))
+    return sorted({*_own(family), *_declared(family)})
 
 
 def load(family: str, name: str) -> ModuleType:
     """The plug-in's module. Raises ValueError naming the known ones."""
-    names = known(family)
-    if name not in names:
-        raise ValueError(f"unknown plug-in {name!r} in {family}; there are: {', '.join(names)}")
-    return importlib.import_module(f"{FAMILIES[family]}.{name}")
+    if name in _own(family):
+        return importlib.import_module(f"{FAMILIES[family]}.{name}")
+    declared = _declared(family)
+    if name in declared:
+        return importlib.import_module(declared[name])
+    raise ValueError(f"unknown plug-in {name!r} in {family}; there are: {', '.join(known(family))}")
+
+
+@functools.cache
+def _own(family: str) -> frozenset[str]:
+    package = importlib.import_module(FAMILIES[family])
+    return frozenset(info.name for info in pkgutil.iter_modules(package.__path__) if not info.name.startswith("_"))
+
+
+@functools.cache
+def _declared(family: str) -> dict[str, str]:
+    """Module by name of the plug-ins that other packages bring."""
+    return {point.name: point.value for point in importlib.metadata.entry_points(group=f"lostwax.{family}")}

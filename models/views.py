@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +21,13 @@ class Views:
 
     names: their names (front, left, back, right, ring_00...). rgba_VHW4: uint8, straight alpha.
     cameras: one for each view, or None where they are unknown (photos). All in the canonical frame.
+    files: what a teacher that imports finished work is to read for this object.
     """
 
     names: tuple[str, ...]
     rgba_VHW4: npt.NDArray[np.uint8]
     cameras: tuple[Camera, ...] | None = None
+    files: tuple[Path, ...] = ()
 
     def select(self, names: tuple[str, ...]) -> Views:
         """The views of these names, in this order; names that are absent are left out."""

@@ -7,12 +7,14 @@ import os
 import signal
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from models.hosting.vram import num_gpus
 from tasks.collections.index import Held
 from tasks.collections.ledger import DONE, Attempt, Ledger
 from tasks.collections.spool import recover
@@ -29,8 +31,14 @@ STOP_GRACE_S = 15.0
 SAVE_EVERY_S = 0.5
 WORTH_A_WORKER_S = 1.0
 MAX_CHUNK = 256
+WINDOW = 30
+"""Items that ended last, by which a stage judges whether to go on."""
 CHUNKS_A_WORKER = 4
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LP_NUM_THREADS")
+
+
+class Hopeless(Exception):
+    """Too many of the last items failed to go on. The message says how and why."""
 
 
 class BrokenEnvironment(Exception):
@@ -57,6 +65,8 @@ class Dispatch:
         self.blocked: dict[str, str] = {}
         self.damaged: list[Path] = []
         """Shards, of the stage or of those it reads, that a worker found to be damaged."""
+        self.unavailable: str | None = None
+        """Why the stage cannot start here."""
         self._stage, self._workspace, self._params = stage, workspace, params
         self._plan, self._held, self._ledger = plan, held, ledger
         self._failures = {pair: list(attempts) for pair, attempts in failures.items()}
@@ -64,13 +74,17 @@ class Dispatch:
         self._rows: list[Attempt] = []
         self._saved_at = self._started = time.monotonic()
         self._text = ""
-        self._unavailable: str | None = None
+        self._reopened = {(task.id, task.key) for task in plan.reopened}
+        self._last_failed: deque[str | None] = deque(maxlen=WINDOW)
+        """How the last items ended: None for done, else the class."""
+        self._hopeless: str | None = None
         self._environment: str | None = None
         self._signal: str | None = None
         self._pool = self._make_pool(encode)
 
     def run(self, deadline: float | None) -> None:
-        """Raises Stopped (deadline, signal) and BrokenEnvironment; either way all that is finished is sealed."""
+        """Raises Stopped (deadline, signal), Hopeless and BrokenEnvironment; in any case all that is finished is
+        sealed."""
         with self._catching_signals():
             try:
                 self._drive(deadline)
@@ -79,16 +93,21 @@ class Dispatch:
                 self._end(0)
         if self._environment:
             raise BrokenEnvironment(self._environment)
-        if self._unavailable:
+        if self.unavailable:
             for task in self._pool.pending:
-                self.blocked[task.id] = self._unavailable
+                self.blocked[task.id] = self.unavailable
+        elif self._hopeless:
+            raise Hopeless(self._hopeless)
         elif self._pool.pending:
             raise Stopped(self._signal or "the budget is used up")
 
     def _make_pool(self, encode: Callable[[Task], Mapping[str, Any]]) -> Pool:
         run, stage, num_pending = self._params.run, self._stage, len(self._plan.pending)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        num_workers = 1 if stage.product else min(run.workers or cores, stage.max_workers or cores, num_pending or 1)
+        uses_gpu = stage.uses_gpu(self._params)
+        at_most = num_gpus() if uses_gpu and run.device == "auto" else 0
+        most = 1 if uses_gpu and run.device.startswith("cuda") else at_most or stage.max_workers or cores
+        num_workers = 1 if stage.product else min(run.workers or most, most, num_pending or 1)
         num_threads = max(1, cores // num_workers)
         hello = {
             "protocol": PROTOCOL,
@@ -96,7 +115,7 @@ class Dispatch:
             "workspace": str(self._workspace.root),
             "params": self._params.raw,
             "recipe": self._plan.recipe.name,
-            "device": run.device if stage.uses_gpu else "cpu",
+            "device": run.device if uses_gpu else "cpu",
             "num_threads": num_threads,
             "log_level": run.log_level,
         }
@@ -119,7 +138,7 @@ class Dispatch:
 
     def _drive(self, deadline: float | None) -> None:
         while self._pool.has_work:
-            if self._signal or self._environment or self._unavailable:
+            if self._signal or self._environment or self.unavailable or self._hopeless:
                 return
             if deadline is not None and time.monotonic() > deadline:
                 return
@@ -147,7 +166,7 @@ class Dispatch:
             case Notice("progress", text):
                 self._text = text
             case Notice("unavailable", text):
-                self._unavailable = text
+                self.unavailable = text
             case Notice("damaged", text):
                 self.damaged.append(Path(text))
                 again = f"`lostwax run --until {self.damaged[-1].parent.parent.name}` makes anew what is lost"
@@ -169,6 +188,8 @@ class Dispatch:
             result.seconds,
             result.peak_mb,
             result.worker,
+            result.exit_code,
+            result.figures,
         )
         if result.outcome == DONE:
             self._finish(attempt)
@@ -180,7 +201,7 @@ class Dispatch:
         self._recover()
         innocent = []
         for task in death.unfinished:
-            if self._held.line(task.id, task.key) is not None:
+            if self._held.line(task.id, task.key) != self._plan.held.get(task.id):
                 self._finish(Attempt(task.id, task.key, DONE, "recovered", worker=death.worker))
             elif (task.id, task.key) == death.in_hand and not death.dismissed:
                 self._charge(self._attempt_of(death, task), task)
@@ -199,15 +220,36 @@ class Dispatch:
     def _finish(self, attempt: Attempt) -> None:
         self.computed += 1
         self._rows.append(attempt)
+        self._last_failed.append(None)
+        self._settle(attempt)
 
     def _charge(self, attempt: Attempt, task: Task) -> None:
         self._rows.append(attempt)
         attempts = self._failures.setdefault((attempt.id, attempt.key), [])
         attempts.append(attempt)
-        if is_exhausted(attempts, self._params.run.attempts):
-            self.exhausted[attempt.id] = attempts
-        else:
+        if not is_exhausted(attempts, self._params.run.attempts):
             self._pool.pending.append(task)
+            return
+        if (attempt.id, attempt.key) in self._reopened:
+            self._settle(attempt)  # what is held at a reduced rung stays
+            return
+        self.exhausted[attempt.id] = attempts
+        self._last_failed.append(attempt.outcome)
+        self._judge(attempt)
+
+    def _settle(self, attempt: Attempt) -> None:
+        if (attempt.id, attempt.key) in self._reopened:
+            self._ledger.settle([(attempt.id, attempt.key)])
+
+    def _judge(self, last: Attempt) -> None:
+        """Going on is hopeless when most of the last items failed: something is wrong with more than the items."""
+        failed = Counter(outcome for outcome in self._last_failed if outcome)
+        if len(self._last_failed) == WINDOW and failed.total() > self._params.run.stop_at_failed_share * WINDOW:
+            classes = ", ".join(f"{count} {name}" for name, count in failed.most_common())
+            self._hopeless = (
+                f"{failed.total()} of the last {WINDOW} items failed ({classes}), over run.stop_at_failed_share; "
+                f"the last one: {last.message}"
+            )
 
     def _recover(self) -> None:
         recover(self._workspace.local(self._stage.name), self._workspace.shards_dir(self._stage.name))

@@ -62,7 +62,8 @@ def _rewrite_shards(local: Path, shards: Path, held: Held, keep: set[tuple[str, 
     small = {name for name in held.shard_sizes() if (shards / f"{name}.tar").stat().st_size < SMALL_BYTES}
     if len(small) > 1:
         touched |= small
-    new = rewrite(local, shards, sorted(touched), keep) if touched else None
+    lines = {line for pair in keep if (line := held.line(*pair))}
+    new = rewrite(local, shards, sorted(touched), lines) if touched else None
     for name in touched - {new}:
         (shards / f"{name}.tar").unlink()
     for index in local.glob("*.idx"):

@@ -24,12 +24,27 @@ class Attempts(Block):
     bad_input: int = 1
     empty_output: int = 1
     error: int = 2
+    teacher_error: int = 2
     killed: int = 2
     timeout: int = 2
     oom_host: int = 2
     oom_gpu: int = 2
+    """With a hosted teacher: times that the whole ladder was gone down."""
+    oom_suspected: int = 2
     interrupted: int = 10
     """In flight when the whole run died. The run's end says little about the item, so the budget is wide."""
+
+
+class TeacherLimits(Block):
+    """When the process of a hosted teacher is replaced or killed; 0 means never."""
+
+    restart_after_items: int = Field(0, ge=0)
+    leak_mb: float = Field(2000, ge=0)
+    """Replaced when it holds so much more host or GPU memory than after its first item."""
+    memory_limit_mb: float = Field(0, ge=0)
+    """Killed above so much host memory; the item is charged with oom_host."""
+    silence_s: float = Field(120, ge=0)
+    """Killed when it gave no sign of life for so long; the item is charged with timeout."""
 
 
 class RunParams(Block):
@@ -45,6 +60,11 @@ class RunParams(Block):
     """A worker that holds one item for longer is killed. Products (train, report) have no limit."""
     max_failed_share: float = Field(0.1, ge=0, le=1)
     """A stage ends with exit code 3 when a larger share of its items is exhausted."""
+    stop_at_failed_share: float = Field(0.5, gt=0, le=1)
+    """A stage stops with exit code 3 when a larger share of the last 30 items that ended is exhausted."""
+    teacher: TeacherLimits = TeacherLimits()
+    price_per_gpu_hour: float = Field(0, ge=0)
+    """What `plan` prices GPU-hours with, and `--budget 200USD` is divided by; 0 prices nothing."""
     log_level: Literal["debug", "info", "warning"] = "info"
 
 

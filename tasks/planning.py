@@ -6,14 +6,15 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from models.params import Block
 from tasks.collections.index import Held
 from tasks.collections.ledger import Attempt
-from tasks.collections.records import canonical
+from tasks.collections.records import canonical, from_line
 from tasks.params import Attempts, Params
 from tasks.stage import Context, Stage
 from tasks.supervisor import Task
@@ -49,6 +50,8 @@ class StagePlan:
     held: dict[str, bytes] = field(default_factory=dict)
     """Record lines of the fresh items, by id."""
     pending: list[Task] = field(default_factory=list)
+    reopened: list[Task] = field(default_factory=list)
+    """Pending items that are held at a reduced rung; the last of `pending`."""
     stale: set[str] = field(default_factory=set)
     """Ids of pending items that are held under another key; the others are missing."""
     exhausted: dict[str, list[Attempt]] = field(default_factory=dict)
@@ -71,9 +74,7 @@ def make_recipe(
     content = {
         "stage": stage.name,
         "params": stage.key_params(params),
-        "plugins": {
-            f"{family}.{name}": params.plugin(family, name).model_dump(mode="json") for family, name in plugins.items()
-        },
+        "plugins": {f"{family}.{name}": _key_params(params.plugin(family, name)) for family, name in plugins.items()},
         "versions": {name: versions.get(name, 1) for name in names},
         "weights": [_weight_digest(path, digest) for path in stage.weights(params, workspace.root)],
     }
@@ -87,8 +88,11 @@ def plan_stage(
     held: Held,
     failures: Mapping[tuple[str, str], list[Attempt]],
     budgets: Attempts,
+    reopened: Set[tuple[str, str]] = frozenset(),
 ) -> StagePlan:
     """Sort the wanted items into held, pending, exhausted and skipped.
+
+    A held item that was reopened is pending too: its better rungs are tried, and what is held stays if none fits.
 
     Pending items that failed before come last, so that one which kills the machine delays nobody. Raises ValueError for
     an id that is wanted twice, or that cannot name files.
@@ -111,6 +115,8 @@ def plan_stage(
         key = recipe.key(wanted.inputs)
         if line := held.line(wanted.id, key):
             plan.held[wanted.id] = line
+            if (wanted.id, key) in reopened and (rung := from_line(line).rung):
+                plan.reopened.append(Task(wanted.id, key, wanted.label, {"rungs": rung}))
             continue
         plan.labels[wanted.id] = wanted.label
         attempts = failures.get((wanted.id, key), [])
@@ -122,7 +128,7 @@ def plan_stage(
         (failed if attempts else plan.pending).append(Task(wanted.id, key, wanted.label, wanted.payload))
         if wanted.id in known:
             plan.stale.add(wanted.id)
-    plan.pending += failed
+    plan.pending += [*failed, *plan.reopened]
     return plan
 
 
@@ -142,6 +148,10 @@ def published_failures(path: Path) -> dict[tuple[str, str], list[Attempt]]:
             attempt = Attempt(entry["id"], entry["key"], entry["class"], entry["message"])
             found[entry["id"], entry["key"]] = [attempt] * entry["attempts"]
     return found
+
+
+def _key_params(block: Block) -> dict[str, Any]:
+    return block.model_dump(mode="json", exclude=set(block.LOCAL))
 
 
 def _weight_digest(path: Path, digest: Callable[[Path], str]) -> str:

@@ -18,7 +18,7 @@ from tasks.collections.ledger import Attempt, Ledger
 from tasks.collections.records import RecordLines, canonical, from_line, read_items
 from tasks.collections.spool import recover
 from tasks.collections.statcache import StatCache
-from tasks.dispatch import BrokenEnvironment, Dispatch, record_recovered
+from tasks.dispatch import BrokenEnvironment, Dispatch, Hopeless, record_recovered
 from tasks.outcome import FAILED, OK, STOPPED, TOO_MANY_FAILED, Outcome, Progress, StageFailed, Stopped
 from tasks.params import Params
 from tasks.planning import INTERRUPTED, StagePlan, make_recipe, plan_stage, published_failures
@@ -94,6 +94,7 @@ class StageRun:
         dispatch = Dispatch(
             self._stage, self._workspace, self._params, plan, self._held, self._ledger, failures, self._encode, report
         )
+        published = False
         try:
             if reason := self._stage.refusal(context):
                 raise Stopped(reason)
@@ -101,12 +102,17 @@ class StageRun:
                 dispatch.run(deadline)
         except Stopped as stopped:
             outcome = self._outcome(plan, dispatch, recovered, STOPPED, f"{stopped}; the same command resumes")
+        except Hopeless as hopeless:
+            self._publish_failures(plan, dispatch)
+            message = f"stopped early: {hopeless}; `lostwax status` shows more, the same command goes on"
+            outcome = self._outcome(plan, dispatch, recovered, TOO_MANY_FAILED, message)
         except BrokenEnvironment as broken:
             for path in dispatch.damaged:
                 self._stats.forget(path)
             raise StageFailed(f"{self._stage.name}: {broken}") from broken
         else:
             self._publish(plan, dispatch, context)
+            published = True
             code, message = self._verdict(plan, dispatch, strict)
             outcome = self._outcome(plan, dispatch, recovered, code, message)
         self._ledger.end_run(
@@ -115,7 +121,7 @@ class StageRun:
             computed=outcome.computed,
             exit_code=outcome.exit_code,
             message=outcome.message,
-            published=outcome.exit_code != STOPPED,
+            published=published,
         )
         return outcome
 
@@ -138,7 +144,8 @@ class StageRun:
         recipe = make_recipe(self._stage, self._params, self._versions, self._workspace, self._stats.digest)
         self._ledger.add_recipe(recipe.name, recipe.content)
         try:
-            plan = plan_stage(self._stage, context, recipe, self._held, failures, self._params.run.attempts)
+            budgets, reopened = self._params.run.attempts, self._ledger.reopened()
+            plan = plan_stage(self._stage, context, recipe, self._held, failures, budgets, reopened)
         except (ValueError, Unavailable) as error:
             raise StageFailed(f"{self._stage.name}: {error}") from error
         if plan.total == 0:
@@ -168,7 +175,7 @@ class StageRun:
         lines = dict(plan.held)
         for task in plan.pending:
             if line := self._held.line(task.id, task.key):
-                lines[task.id] = line
+                lines[task.id] = line  # a reopened item's may be a better one than that of the plan
         ordered = [lines[item_id] for item_id in sorted(lines)]
         write_if_changed(self._workspace.items_file(self._stage.name), b"".join(ordered))
         self._publish_failures(plan, dispatch)
@@ -214,7 +221,8 @@ class StageRun:
 
     def _counts(self, plan: StagePlan, dispatch: Dispatch) -> dict[str, int]:
         exhausted, blocked = len(plan.exhausted | dispatch.exhausted), len(dispatch.blocked)
-        done = len(plan.held) + sum(self._held.line(task.id, task.key) is not None for task in plan.pending)
+        pending = [task for task in plan.pending if task.id not in plan.held]
+        done = len(plan.held) + sum(self._held.line(task.id, task.key) is not None for task in pending)
         return {
             "total": plan.total,
             "done": done,
@@ -226,6 +234,8 @@ class StageRun:
     def _verdict(self, plan: StagePlan, dispatch: Dispatch, strict: bool) -> tuple[int, str]:
         counts = self._counts(plan, dispatch)
         exhausted, limit = counts["exhausted"], self._params.run.max_failed_share
+        if dispatch.unavailable:
+            return FAILED, f"{counts['blocked']} items wait: {dispatch.unavailable}"
         if counts["blocked"] and not counts["done"]:
             return FAILED, f"every item is blocked: {next(iter(dispatch.blocked.values()))}"
         share = exhausted / max(1, plan.total - counts["skipped"])

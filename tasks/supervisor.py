@@ -47,6 +47,8 @@ class Result:
     detail: str
     seconds: float
     peak_mb: float
+    exit_code: int | None = None
+    figures: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,13 @@
-"""teach: the teacher's mesh and Gaussians of every item, checked before they are taken."""
+"""teach: the teacher's mesh, Gaussians and latents of every item, checked before they are taken."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +15,17 @@ from pydantic import Field
 
 from models import plugins
 from models.cameras import NAMED_AZIMUTHS_DEG, Camera
-from models.errors import BadInput, EmptyOutput
+from models.errors import OOM_CLASSES, BadInput, EmptyOutput
 from models.geometry import FRAME, Mesh, face_areas
+from models.hosting.client import Limits
+from models.hosting.ladder import Evidence
 from models.params import Block
-from models.teachers import Shape, Teacher
+from models.teachers import Shape, Site, Teacher
 from models.topology import components, is_watertight, volume
 from models.views import Views, decode_rgba
-from tasks.stage import Context, Item, Json, Output, Record, Stage
+from tasks.collections.ledger import Ledger
+from tasks.stage import Context, Item, Json, Output, Record, Stage, Wanted
+from tasks.workspace import Workspace
 
 CAMERAS = "cameras.json"
 VIEW = "view."
@@ -36,7 +43,7 @@ class TeachParams(Block):
 
 
 class Teach(Stage):
-    """Writes mesh.glb and, where the teacher makes them, gaussians.ply."""
+    """Writes mesh.glb and, where the teacher makes them, gaussians.ply and latents.npz."""
 
     name = "teach"
     upstreams = ("matte", "ingest")
@@ -45,10 +52,37 @@ class Teach(Stage):
     def plugins(self, params: Any) -> dict[str, str]:
         return {"teachers": params.stage(self.name).teacher}
 
+    def uses_gpu(self, params: Any) -> bool:
+        return bool(getattr(self._plugin(params), "USES_GPU", False))
+
+    def weights(self, params: Any, workspace: Path) -> Sequence[Path]:
+        """Those of teachers whose module has a `weights(params, workspace)`."""
+        find = getattr(self._plugin(params), "weights", None)
+        name = params.stage(self.name).teacher
+        return find(params.plugin("teachers", name), workspace) if find else ()
+
+    def wanted(self, context: Context) -> Iterator[Wanted]:
+        """A teacher that reads files of its own for an item (`files_of(params, workspace, record)`) has them in the
+        key, and is given their paths."""
+        find = getattr(self._plugin(context.params), "files_of", None)
+        block = context.params.plugin("teachers", context.params.stage(self.name).teacher)
+        for wanted in super().wanted(context):
+            if find is None or wanted.skip is not None or "ingest" not in wanted.records:
+                yield wanted
+                continue
+            paths: Sequence[Path] = find(block, context.workspace, wanted.records["ingest"])
+            if not paths:
+                yield replace(
+                    wanted, inputs=(), skip=f"the {context.params.stage(self.name).teacher} teacher has nothing for it"
+                )
+                continue
+            own = tuple((path.name, context.digest(path)) for path in paths)
+            yield replace(wanted, inputs=wanted.inputs + own, payload={"files": [str(path) for path in paths]})
+
     def skip(self, records: Mapping[str, Record], params: Any) -> str | None:
         """A teacher that needs cameras has no use for photos."""
         teacher = params.stage(self.name).teacher
-        if plugins.load("teachers", teacher).NEEDS_CAMERAS and CAMERAS not in records["matte"].files:
+        if self._plugin(params).NEEDS_CAMERAS and CAMERAS not in records["matte"].files:
             return f"the {teacher} teacher needs cameras, and this item has none (photos)"
         return None
 
@@ -60,18 +94,52 @@ class Teach(Stage):
     def start(self, context: Context) -> Callable[[Item], Output]:
         params: TeachParams = context.params.stage(self.name)
         block = context.params.plugin("teachers", params.teacher)
-        teacher: Teacher = plugins.load("teachers", params.teacher).create(block, context.device)
+        teacher: Teacher = self._plugin(context.params).create(block, site_of(context))
+        context.closing(teacher.close)
 
         def run(item: Item) -> Output:
-            shape = teacher.generate(read_views(item), seed=item_seed(params.seed, item.id))
-            quality = check(shape)
-            files = {"mesh.glb": shape.mesh.to_glb()}
-            if shape.gaussians is not None:
-                files["gaussians.ply"] = shape.gaussians.to_ply()
+            payload = context.payload(item.id) or {}
+            views, seed = read_views(item), item_seed(params.seed, item.id)
+            if "files" in payload:
+                views = replace(views, files=tuple(Path(path) for path in payload["files"]))
+            shape = teacher.generate(views, seed=seed, name=item.id, rungs=payload.get("rungs"))
             facts = {"teacher": params.teacher, "licence": teacher.licence}
-            return Output(files, frame=FRAME, quality=quality, facts=facts)
+            quality = check(shape)
+            return Output(files_of(shape), FRAME, quality, shape.rung, facts, shape.measured)
 
         return run
+
+    def _plugin(self, params: Any) -> Any:
+        return plugins.load("teachers", params.stage(self.name).teacher)
+
+
+def site_of(context: Context) -> Site:
+    """Where the teacher of this workspace works, with what the ledger knows of the GPUs it ran on."""
+    limits = Limits(**context.params.run.teacher.model_dump())
+
+    def evidence(gpu: str) -> Iterator[Evidence]:
+        with Ledger(context.work_dir) as ledger:
+            measured = ledger.figures()
+        for figures in measured:
+            if figures.get("gpu") == gpu:
+                for step in figures["steps"]:
+                    if step["outcome"] == "done" or (step["fresh"] and step["outcome"] in OOM_CLASSES):
+                        yield Evidence(step["rung"], figures["size"], fits=step["outcome"] == "done")
+
+    environments = Workspace(context.workspace).environments
+    return Site(context.device, context.work_dir, environments, limits, evidence, context.workspace)
+
+
+def files_of(shape: Shape) -> dict[str, bytes]:
+    """A shape as files; latents.npz holds arrays only (no pickle)."""
+    files = {"mesh.glb": shape.mesh.to_glb()}
+    if shape.gaussians is not None:
+        files["gaussians.ply"] = shape.gaussians.to_ply()
+    if shape.latents:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **shape.latents)
+        files["latents.npz"] = buffer.getvalue()
+    return files
 
 
 def read_views(item: Item) -> Views:
@@ -108,6 +176,9 @@ def check(shape: Shape) -> dict[str, Json]:
     if (area := float(face_areas(mesh).sum())) <= 0:
         raise EmptyOutput("the teacher's mesh has no area")
     _check_gaussians(shape)
+    for name, array in shape.latents.items():
+        if array.size == 0 or not np.isfinite(array).all():
+            raise EmptyOutput(f"the teacher's {name} are empty, or not finite")
     return {
         "vertices": len(mesh.vertices_N3),
         "faces": len(mesh.faces_F3),

@@ -58,6 +58,9 @@ class Train(Stage):
     product = True
     publishes = (EPOCHS,)
 
+    def uses_gpu(self, params: Any) -> bool:
+        return True
+
     def plugins(self, params: Any) -> dict[str, str]:
         return {"students": params.stage(self.name).student}
 

@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from models.errors import BadInput, EmptyOutput, Unavailable
+from models.errors import BadInput, BrokenMachine, EmptyOutput, ItemFailed, Unavailable, failure_class, poisons
 from tasks.collections.files import explain
 from tasks.collections.index import DamagedShard, Held, ItemReader
 from tasks.collections.inflight import InFlight
@@ -46,7 +46,6 @@ FLUSH_EVERY_S = 0.2
 FLUSH_EVERY_RESULTS = 64
 MACHINE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE}
 """What an item's own code may run into through no fault of the item."""
-GPU_MEMORY_SIGNS = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED")
 
 Send = Callable[[Mapping[str, Any]], None]
 
@@ -124,6 +123,7 @@ class Worker:
         self._spool = Spool(self._local, self._workspace.shards_dir(self._stage.name))
         self._readers: dict[str, ItemReader] = {}
         self._payload: tuple[str, Any] = ("", None)
+        self._closing: list[Callable[[], None]] = []
         self._spent = False
 
     def run(self) -> None:
@@ -146,6 +146,13 @@ class Worker:
             self._reporter.flush()
             self._send({"damaged": str(error.path)})
             self._spool.seal()
+        except BrokenMachine as error:
+            self._reporter.flush()
+            self._send({"environment": str(error)})
+            self._spool.seal()
+        finally:
+            for close in self._closing:
+                close()
         self._in_flight.close()
 
     def _settle(self) -> None:
@@ -185,17 +192,22 @@ class Worker:
         """The bytes that finish the item, None for a failure; and how it ended."""
         try:
             output = run_item(item)
-            return encode_item(self._record(item, output), output.files), _ending("done")
+            ending = {**_ending("done"), "figures": output.measured}
+            return encode_item(self._record(item, output), output.files), ending
         except Unavailable as error:
             return None, _ending("blocked", str(error))
-        except DamagedShard:
+        except (DamagedShard, BrokenMachine):
             raise
+        except ItemFailed as error:  # in a process of its own, so that this one is not touched
+            told = _ending(error.failure_class, str(error)[:500], error.detail[-4000:])
+            return None, {**told, "exit_code": error.exit_code, "figures": error.figures}
         except (Exception, SystemExit) as error:  # an item may fail in any way, and fails alone
             if isinstance(error, OSError) and error.errno in MACHINE_ERRNOS:
                 raise
-            outcome = _class_of(error)
-            # After an error of the GPU nothing that this process computes can be trusted.
-            self._spent = outcome == "oom_gpu" or "CUDA error" in str(error)
+            outcome = failure_class(error)
+            if outcome == "environment":
+                raise BrokenMachine(f"{type(error).__name__}: {error}") from error
+            self._spent = outcome in ("oom_gpu", "oom_suspected") or (outcome == "error" and poisons(error))
             message = f"{error}" if isinstance(error, (BadInput, EmptyOutput)) else f"{type(error).__name__}: {error}"
             detail = "".join(traceback.format_exception(error))[-4000:]
             return None, _ending(outcome, message.strip()[:500], detail)
@@ -238,6 +250,7 @@ class Worker:
             upstreams=LazyUpstreams(self._workspace, self._stage.upstreams),
             progress=lambda text: self._send({"progress": text}),
             payload=lambda item_id: self._payload[1] if item_id == self._payload[0] else None,
+            closing=self._closing.append,
         )
 
 
@@ -291,20 +304,6 @@ def resolve_device(setting: str, worker_index: int) -> str:
 
 def _ending(outcome: str, message: str = "", detail: str = "") -> dict[str, str]:
     return {"outcome": outcome, "message": message, "detail": detail}
-
-
-def _class_of(error: BaseException) -> str:
-    """The class of failure. torch's errors are known by name and text: torch is not imported here."""
-    text = str(error)
-    if isinstance(error, BadInput):
-        return "bad_input"
-    if isinstance(error, EmptyOutput):
-        return "empty_output"
-    if isinstance(error, MemoryError) or "can't allocate memory" in text or getattr(error, "errno", 0) == errno.ENOMEM:
-        return "oom_host"
-    if type(error).__name__ == "OutOfMemoryError" or any(sign in text for sign in GPU_MEMORY_SIGNS):
-        return "oom_gpu"
-    return "error"
 
 
 def _refuse_nan(value: Any, where: str) -> None:

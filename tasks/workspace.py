@@ -43,6 +43,11 @@ class Workspace:
     def stat_cache_file(self) -> Path:
         return self.root / ".lostwax" / "files.db"
 
+    @property
+    def environments(self) -> Path:
+        """Python environments of teachers, one folder each."""
+        return self.root / ".lostwax" / "environments"
+
     def items_file(self, stage: str) -> Path:
         return self.artifacts(stage) / "items.jsonl"
 

@@ -28,6 +28,8 @@ from tasks.stage import Context, Item, Output, Record, Stage, Upstream
 from tasks.workspace import Workspace, create
 
 ROOT = Path(__file__).parent.parent
+PLUGINS = ROOT / "tests" / "plugins"
+"""What another installed package would bring: on the path of every process that tests start."""
 TOY_ID = "0123456789abcdef"
 TOY_KEY = "k" * 64
 Files = Mapping[str, bytes]
@@ -124,7 +126,7 @@ class Running:
         self.popen = subprocess.Popen(
             [sys.executable, "-P", "-m", module, *map(str, arguments)],
             cwd=cwd or ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{PLUGINS}", "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

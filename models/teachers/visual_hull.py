@@ -20,7 +20,7 @@ from models.errors import BadInput, EmptyOutput
 from models.gaussians import Gaussians, rotations_to, sh_dc_from_rgb
 from models.geometry import ByteArray, FloatArray, Mesh, face_areas, sample_surface
 from models.params import Block
-from models.teachers import Shape
+from models.teachers import Shape, Site
 from models.topology import components, face_volumes
 from models.views import Views
 
@@ -49,8 +49,8 @@ class Params(Block):
     """Splats on the surface."""
 
 
-def create(params: Params, device: str) -> VisualHull:
-    """The teacher. It runs on the CPU whatever the device."""
+def create(params: Params, site: Site) -> VisualHull:
+    """The teacher. It runs on the CPU whatever the site's device."""
     return VisualHull(params)
 
 
@@ -63,8 +63,11 @@ class VisualHull:
     def __init__(self, params: Params) -> None:
         self.params = params
 
-    def generate(self, views: Views, *, seed: int) -> Shape:
-        """The hull of the views. `seed` only places the Gaussians.
+    def close(self) -> None:
+        """There is nothing to end."""
+
+    def generate(self, views: Views, *, seed: int, name: str = "item", rungs: int | None = None) -> Shape:
+        """The hull of the views. `seed` only places the Gaussians; it has one rung.
 
         Raises BadInput without cameras or where a silhouette is empty, EmptyOutput where they share no point.
         """

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tasks.collections.files import write_atomically
-from tasks.collections.records import from_line, identity
+from tasks.collections.records import from_line, identity, is_better
 from tasks.collections.tarball import member_offset, scan
 from tasks.stage import Record
 
@@ -38,7 +38,10 @@ def write_index(local: Path, shard: str, rows: Iterable[tuple[int, bytes]]) -> N
 
 
 class Held:
-    """The finished items of one stage on this machine: id + key -> (shard, offset, record line)."""
+    """The finished items of one stage on this machine: id + key -> (shard, offset, record line).
+
+    Of an item that was made again at a better rung of its ladder, the better one counts.
+    """
 
     def __init__(
         self, local: Path, shards: Path, digest: Callable[[Path], str] | None, *, holding: bool = False
@@ -59,10 +62,9 @@ class Held:
         True when a damaged shard was set aside: its items wait in a spool, to be recovered.
         """
         names = {path.stem for path in self._shards.glob("*.tar")} if self._shards.is_dir() else set()
-        if gone := self._loaded.keys() - names:
-            self._items = {item: place for item, place in self._items.items() if place[0] not in gone}
-            for name in gone:
-                del self._loaded[name]
+        if self._loaded.keys() - names:
+            self._items.clear()
+            self._loaded.clear()
         set_aside = False
         for name in sorted(names - self._loaded.keys()):
             if self._digest is None or self._digest(self._shards / f"{name}.tar")[:16] == name:
@@ -114,7 +116,9 @@ class Held:
         self._loaded[name] = 0
         for offset, line in rows:
             item_id, key = identity(line)
-            self._items[item_id + key] = (name, offset, line)
+            known = self._items.get(item_id + key)
+            if known is None or is_better(line, known[2]):
+                self._items[item_id + key] = (name, offset, line)
             self._loaded[name] += 1
 
     def _rows(self, name: str) -> list[tuple[int, bytes]]:

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 SCHEMA = """
 create table if not exists attempts (
     id text not null, key text not null, outcome text not null, message text not null default '',
-    detail text not null default '', seconds real, peak_mb real, worker text, exit_code integer,
+    detail text not null default '', seconds real, peak_mb real, worker text, exit_code integer, figures text,
     at text not null default (strftime('%Y-%m-%dT%H:%M:%SZ')), forgiven integer not null default 0);
 create index if not exists attempts_by_item on attempts (id, key);
+create table if not exists reopened (id text not null, key text not null, primary key (id, key)) without rowid;
 create table if not exists recipes (recipe text primary key, content text not null) without rowid;
 create table if not exists stage_runs (
     at text not null default (strftime('%Y-%m-%dT%H:%M:%SZ')), recipe text not null, seconds real, computed integer,
     exit_code integer, message text, published integer not null default 0);
 """
 DONE = "done"
+COLUMNS = ("id", "key", "outcome", "message", "detail", "seconds", "peak_mb", "worker", "exit_code", "figures")
+INSERT = f"insert into attempts ({', '.join(COLUMNS)}) values ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
+FAILED = f"select {', '.join(COLUMNS)} from attempts where outcome != ? and not forgiven order by rowid"  # noqa: S608
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,20 @@ class Attempt:
     peak_mb: float | None = None
     worker: str = ""
     exit_code: int | None = None
+    figures: Mapping[str, Any] | None = None
+    """What else was measured: a hosted teacher's settings, rung, GPU and peaks."""
+
+    def row(self) -> tuple[object, ...]:
+        """Its values in the order of COLUMNS."""
+        *values, figures = (getattr(self, column) for column in COLUMNS)
+        return (*values, json.dumps(figures) if figures else None)
+
+    @staticmethod
+    def from_row(row: Sequence[Any]) -> Attempt:
+        """The inverse of row."""
+        *values, figures = row
+        named = dict(zip(COLUMNS, values, strict=False))
+        return Attempt(**named, figures=json.loads(figures) if figures else None)
 
 
 class Ledger:
@@ -47,6 +66,8 @@ class Ledger:
         self._database.execute("pragma journal_mode=wal")
         self._database.execute("pragma synchronous=normal")
         self._database.executescript(SCHEMA)
+        if "figures" not in [row[1] for row in self._database.execute("pragma table_info(attempts)")]:
+            self._database.execute("alter table attempts add column figures text")  # a ledger of lostwax 0.1.0
 
     def __enter__(self) -> Ledger:
         return self
@@ -60,27 +81,36 @@ class Ledger:
         """Write attempts down, in one transaction."""
         if not attempts:
             return
-        rows = [
-            (a.id, a.key, a.outcome, a.message, a.detail, a.seconds, a.peak_mb, a.worker, a.exit_code) for a in attempts
-        ]
         self._database.execute("begin")
         with self._database:
-            self._database.executemany(
-                "insert into attempts (id, key, outcome, message, detail, seconds, peak_mb, worker, exit_code)"
-                " values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                rows,
-            )
+            self._database.executemany(INSERT, [attempt.row() for attempt in attempts])
 
     def failures(self) -> dict[tuple[str, str], list[Attempt]]:
         """Unforgiven failed attempts by (id, key), oldest first."""
         found: dict[tuple[str, str], list[Attempt]] = {}
-        for row in self._database.execute(
-            "select id, key, outcome, message, detail, seconds, peak_mb, worker, exit_code from attempts"
-            " where outcome != ? and not forgiven order by rowid",
-            (DONE,),
-        ):
-            found.setdefault((row[0], row[1]), []).append(Attempt(*row))
+        for row in self._database.execute(FAILED, (DONE,)):
+            attempt = Attempt.from_row(row)
+            found.setdefault((attempt.id, attempt.key), []).append(attempt)
         return found
+
+    def figures(self, last: int = 2000) -> list[dict[str, Any]]:
+        """What was measured in the last attempts that measured something, oldest first."""
+        rows = self._database.execute(
+            "select figures from attempts where figures is not null order by rowid desc limit ?", (last,)
+        ).fetchall()
+        return [json.loads(row[0]) for row in reversed(rows)]
+
+    def reopen(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Have finished items, given as (id, key), made again at a better rung. They stay held until that is done."""
+        self._database.executemany("insert or ignore into reopened values (?, ?)", pairs)
+
+    def reopened(self) -> set[tuple[str, str]]:
+        """(id, key) of the finished items that are to be made again."""
+        return set(self._database.execute("select id, key from reopened"))
+
+    def settle(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """The opposite of reopen."""
+        self._database.executemany("delete from reopened where id = ? and key = ?", pairs)
 
     def history(self, item_id: str) -> list[dict[str, object]]:
         """Every attempt at an item, oldest first, for people."""

@@ -61,6 +61,11 @@ def identity(line: bytes) -> tuple[str, str]:
     return parts[3].decode(), parts[7].decode()
 
 
+def is_better(line: bytes, other: bytes) -> bool:
+    """Whether one record of an item takes the place of another of the same key: it was made at a better rung."""
+    return line != other and from_line(line).rung < from_line(other).rung
+
+
 class RecordLines(Mapping[str, Record]):
     """Records by id, kept as their lines and parsed when asked for: a hundred thousand fit in some 80 MB."""
 

@@ -12,7 +12,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 
 from tasks.collections.index import write_index
@@ -119,17 +119,20 @@ def recover(local: Path, shards: Path) -> list[tuple[str, str]]:
     return list(seen)
 
 
-def rewrite(local: Path, shards: Path, names: Iterable[str], keep: set[tuple[str, str]]) -> str | None:
-    """Gather the items of some shards that are to be kept, each once, in one new shard; its name, or None for none."""
+def rewrite(local: Path, shards: Path, names: Iterable[str], keep: Set[bytes]) -> str | None:
+    """Gather the items of some shards that are to be kept, each once, in one new shard; its name, or None for none.
+
+    keep: their record lines.
+    """
     path, descriptor = _new_spool(local)
     segments: list[Segment] = []
     left = set(keep)
     for name in names:
         source = os.open(shards / f"{name}.tar", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            wanted = {identity(segment.line): segment for segment in scan(source, verify=True)}
-            segments += _copy(source, descriptor, [segment for pair, segment in wanted.items() if pair in left])
-            left -= wanted.keys()
+            found = {segment.line: segment for segment in scan(source, verify=True) if segment.line in left}
+            segments += _copy(source, descriptor, found.values())
+            left -= found.keys()
         finally:
             os.close(source)
     if segments:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -64,7 +64,9 @@ class Evaluate(Stage):
     name = "evaluate"
     upstreams = ("features", "train", "teach", "ingest", "matte")
     Params = EvaluateParams
-    uses_gpu = True
+
+    def uses_gpu(self, params: Any) -> bool:
+        return True
 
     def wanted(self, context: Context) -> Iterator[Wanted]:
         block: EvaluateParams = context.params.stage(self.name)

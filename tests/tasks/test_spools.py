@@ -273,7 +273,7 @@ def test_a_shard_that_dvc_has_linked_is_never_written_to(tmp_path, local, shards
     append_more = Spool(local, shards)
     append(append_more, "d")
     append_more.seal()
-    rewrite(local, shards, [path.stem for path in shard_files(shards)], {("a", TOY_KEY)})
+    rewrite(local, shards, [path.stem for path in shard_files(shards)], {held(local, shards).line("a", TOY_KEY)})
     assert (cache.stat().st_mtime_ns, cache.read_bytes()) == before
     damage(cache, content("b")["out.bin"])
     damaged = cache.read_bytes()
@@ -313,7 +313,7 @@ def test_rewriting_keeps_each_wanted_item_once(local, shards):
     append(spool, "b", "c")
     spool.seal()
     names = [path.stem for path in shard_files(shards)]
-    new = rewrite(local, shards, names, {("b", TOY_KEY), ("c", TOY_KEY)})
+    new = rewrite(local, shards, names, {held(local, shards).line(name, TOY_KEY) for name in ("b", "c")})
     for name in {*names} - {new}:
         (shards / f"{name}.tar").unlink()
     with tarfile.open(shards / f"{new}.tar") as tar:

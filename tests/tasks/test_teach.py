@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,16 +14,16 @@ from models.cameras import orbit_camera
 from models.errors import BadInput, EmptyOutput
 from models.gaussians import Gaussians
 from models.geometry import FRAME, Mesh
-from models.teachers import Shape, visual_hull
+from models.teachers import Shape
+from models.teachers.visual_hull import LICENCE
 from models.views import encode_png
+from tasks.params import Params
 from tasks.stage import Context, FileEntry, Item, Output, Record
-from tasks.teach import Teach, TeachParams, check, item_seed, read_views
+from tasks.teach import Teach, check, item_seed, read_views
 
 RADIUS, SIZE_PX, DISTANCE = 0.4, 64, 2.7
 NAMES = ("back", "front", "left", "right", "ring_00", "ring_01")
-PARAMS: Any = SimpleNamespace(
-    stage=lambda name: TeachParams(), plugin=lambda family, name: visual_hull.Params(resolution=32, num_gaussians=100)
-)
+PARAMS = Params({"teachers": {"visual_hull": {"resolution": 32, "num_gaussians": 100}}})
 
 
 def sphere_files() -> dict[str, bytes]:
@@ -61,7 +59,7 @@ def output() -> Output:
 def test_a_sphere_is_taught_with_its_figures(output):
     assert set(output.files) == {"mesh.glb", "gaussians.ply"}
     assert output.frame == FRAME
-    assert output.facts == {"teacher": "visual_hull", "licence": visual_hull.LICENCE}
+    assert output.facts == {"teacher": "visual_hull", "licence": LICENCE}
     mesh = Mesh.from_glb(output.files["mesh.glb"])
     assert mesh.colours_N4 is not None
     assert output.quality["vertices"] == len(mesh.vertices_N3)

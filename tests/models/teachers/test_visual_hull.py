@@ -8,7 +8,7 @@ import pytest
 from models.cameras import Camera, orbit_camera
 from models.errors import BadInput, EmptyOutput
 from models.geometry import sample_surface
-from models.teachers import visual_hull
+from models.teachers import Site, visual_hull
 from models.teachers.visual_hull import LICENCE, NEEDS_CAMERAS, Params, create, silhouette_distance
 from models.topology import components, is_watertight, volume
 from models.views import Views
@@ -34,11 +34,11 @@ def sphere_views(colours: dict[int, tuple[int, int, int]] | None = None) -> View
 
 @pytest.fixture(scope="module")
 def sphere() -> visual_hull.Shape:
-    return create(Params(), "cpu").generate(sphere_views(), seed=0)
+    return create(Params(), Site()).generate(sphere_views(), seed=0)
 
 
 def test_it_says_what_planning_must_know():
-    teacher = create(Params(), "cpu")
+    teacher = create(Params(), Site())
     assert teacher.needs_cameras is NEEDS_CAMERAS is True
     assert teacher.licence == LICENCE
 
@@ -81,7 +81,7 @@ def test_gaussians_lie_flat_on_the_surface(sphere):
 
 def test_colours_come_from_the_views_that_see_them():
     front, back = 0, 2
-    mesh = create(Params(resolution=48), "cpu").generate(sphere_views({front: RED, back: BLUE}), seed=0).mesh
+    mesh = create(Params(resolution=48), Site()).generate(sphere_views({front: RED, back: BLUE}), seed=0).mesh
     assert mesh.colours_N4 is not None
     poles = np.array([[0, 0.08, 0.39], [0, 0.08, -0.39]])
     nearest = [np.linalg.norm(mesh.vertices_N3 - pole, axis=1).argmin() for pole in poles]
@@ -92,8 +92,8 @@ def test_colours_come_from_the_views_that_see_them():
 
 
 def test_equal_views_give_equal_bytes_and_the_seed_moves_gaussians_alone(sphere):
-    again = create(Params(), "cpu").generate(sphere_views(), seed=0)
-    other = create(Params(), "cpu").generate(sphere_views(), seed=1)
+    again = create(Params(), Site()).generate(sphere_views(), seed=0)
+    other = create(Params(), Site()).generate(sphere_views(), seed=1)
     assert again.mesh.to_glb() == sphere.mesh.to_glb() == other.mesh.to_glb()
     assert again.gaussians.to_ply() == sphere.gaussians.to_ply() != other.gaussians.to_ply()
 
@@ -106,7 +106,7 @@ def test_cropped_images_with_their_cameras_carve_the_same_hull(sphere):
         np.ascontiguousarray(views.rgba_VHW4[:, top : top + 96, left : left + 96]),
         tuple(camera.cropped(left, top, 1.0) for camera in views.cameras or ()),
     )
-    hull = create(Params(), "cpu").generate(cropped, seed=0).mesh
+    hull = create(Params(), Site()).generate(cropped, seed=0).mesh
     assert volume(hull) == pytest.approx(volume(sphere.mesh), rel=1e-4)
 
 
@@ -143,13 +143,13 @@ def test_a_view_without_an_object_is_named():
     views = sphere_views()
     views.rgba_VHW4[3] = 0
     with pytest.raises(BadInput, match="'ring_03' shows no object"):
-        create(Params(resolution=32), "cpu").generate(views, seed=0)
+        create(Params(resolution=32), Site()).generate(views, seed=0)
 
 
 def test_views_without_cameras_are_refused():
     views = sphere_views()
     with pytest.raises(BadInput, match="needs cameras"):
-        create(Params(), "cpu").generate(Views(views.names, views.rgba_VHW4), seed=0)
+        create(Params(), Site()).generate(Views(views.names, views.rgba_VHW4), seed=0)
 
 
 def test_silhouettes_that_share_no_point_leave_nothing():
@@ -157,4 +157,4 @@ def test_silhouettes_that_share_no_point_leave_nothing():
     views.rgba_VHW4[0, :, :, 3] = 0
     views.rgba_VHW4[0, :4, :4, 3] = 255
     with pytest.raises(EmptyOutput, match="nothing is left"):
-        create(Params(resolution=32), "cpu").generate(views, seed=0)
+        create(Params(resolution=32), Site()).generate(views, seed=0)

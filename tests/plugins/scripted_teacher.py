@@ -1,0 +1,54 @@
+"""A teacher that does as it is told, brought by another package: hosted, without a library.
+
+`script` names a JSON file of acts by item label: {"photo07": ["oom", "ok"]}. See scripted_runtime.py for the acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from models.geometry import Mesh
+from models.hosting.messages import Arrays
+from models.hosting.teacher import HostedParams, HostedTeacher
+from models.teachers import Shape, Site
+
+NEEDS_CAMERAS = False
+LICENCE = "none"
+
+
+class Params(HostedParams):
+    """The `teachers.scripted` block."""
+
+    LOCAL: ClassVar[frozenset[str]] = HostedParams.LOCAL | {"script", "load_s", "item_s", "card_mb"}
+
+    script: str = ""
+    """A folder with acts.json, and where every load, try and computation leaves a line."""
+    load_s: float = 0
+    """How long it takes to load."""
+    item_s: float = 0
+    """How long an item takes."""
+    card_mb: float = 0
+    """Memory of the simulated card: an item needs `resolution` times the share that its object covers."""
+    resolution: int = 384
+    """How much is made."""
+
+
+def create(params: Params, site: Site) -> HostedTeacher:
+    runtime = str(Path(__file__).with_name("scripted_runtime.py"))
+    local = {"script": params.script, "load_s": params.load_s, "item_s": params.item_s, "card_mb": params.card_mb}
+    return HostedTeacher(
+        "scripted",
+        params,
+        site,
+        runtime=runtime,
+        licence=LICENCE,
+        needs_cameras=NEEDS_CAMERAS,
+        read_shape=read_shape,
+        local_settings=local,
+    )
+
+
+def read_shape(arrays: Arrays, figures: Mapping[str, Any]) -> Shape:
+    return Shape(Mesh(arrays["vertices_N3"], arrays["faces_F3"]), quality={"resolution": figures["resolution"]})
