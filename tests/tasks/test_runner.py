@@ -229,12 +229,12 @@ def test_a_stage_whose_every_item_is_blocked_fails_with_the_reason(workspace):
     assert run(workspace).done == 3
 
 
-def test_new_items_that_are_blocked_do_not_fail_a_stage_that_holds_others(workspace):
+def test_a_stage_that_cannot_start_for_its_pending_items_fails_and_keeps_what_it_holds(workspace):
     fill(workspace, plain(3))
     run(workspace)
     fill(workspace, {"new": {}})
     outcome = run(workspace, toy={"start": "unavailable"})
-    assert (outcome.exit_code, outcome.done, outcome.blocked) == (OK, 3, 1)
+    assert (outcome.exit_code, outcome.done, outcome.blocked) == (FAILED, 3, 1)
 
 
 def test_too_many_failures_and_strictness_make_exit_code_3(workspace):
