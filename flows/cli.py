@@ -30,6 +30,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+teacher_app = typer.Typer(help="Teachers: their environments, and a trial of one.", no_args_is_help=True)
+app.add_typer(teacher_app, name="teacher")
 WorkspaceOption = Annotated[Path, typer.Option("--workspace", "-w", help="The workspace, or a folder in it.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 SetOption = Annotated[list[str], typer.Option("--set", help="Override a parameter: block.name=value.")]
@@ -58,7 +60,7 @@ def run(
     workspace: WorkspaceOption = HERE,
     until: Annotated[str | None, typer.Option(help="The last stage to run.")] = None,
     limit: Annotated[int | None, typer.Option(help="Take at most this many items (an override).")] = None,
-    budget: Annotated[str | None, typer.Option(help="Stop handing out work after this long: 90s, 30m, 48h.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Stop handing out work after 90s, 30m, 48h or 200USD.")] = None,
     overrides: SetOption = NONE,
     strict: Annotated[bool, typer.Option(help="Any failed item ends the run with exit code 3.")] = False,
 ) -> None:
@@ -66,9 +68,9 @@ def run(
     found = Workspace.find(workspace)
     run_order(ORDER, until)
     overrides = [*overrides, *([f"ingest.limit={limit}"] if limit is not None else [])]
-    load_params(found.params_file, overrides)
+    params = load_params(found.params_file, overrides)
     check_versions(found)
-    deadline = None if budget is None else time.monotonic() + parse_duration(budget)
+    deadline = None if budget is None else time.monotonic() + parse_budget(budget, params.run.price_per_gpu_hour)
     from flows.local import run_here
 
     raise typer.Exit(run_here(found, until=until, overrides=overrides, strict=strict, deadline=deadline))
@@ -89,7 +91,9 @@ def plan(
     if as_json:
         print_json({"stages": [stage.to_json() for stage in forecasts]})
         return
-    table = make_table("stage", "items", "fresh", "stale", "missing", "exhausted", "skipped", "time", "disk", "why")
+    table = make_table(
+        "stage", "items", "fresh", "stale", "missing", "exhausted", "skipped", "time", "GPU", "price", "disk", "why"
+    )
     for stage in forecasts:
         bound = "" if stage.exact else "≤ "
         time_text = "" if not stage.seconds else f"{bound}{duration(stage.seconds)}"
@@ -98,8 +102,13 @@ def plan(
         cells = [str(stage.total), str(stage.fresh)]
         cells += [f"{bound}{count}" if count else "" for count in counts[2:4]]
         cells += [str(count) if count else "" for count in counts[4:]]
-        table.add_row(stage.stage, *cells, time_text, disk_text, "; ".join(stage.why[:3]))
+        gpu_text = "" if not stage.gpu_hours else f"{bound}{stage.gpu_hours:.2f} h"
+        price_text = "" if not stage.price else f"{bound}{stage.price:.2f}"
+        table.add_row(stage.stage, *cells, time_text, gpu_text, price_text, disk_text, "; ".join(stage.why[:3]))
     console().print(table)
+    unknown = [stage.stage for stage in forecasts if stage.to_compute and stage.seconds is None]
+    if unknown:
+        say(f"no speed is known yet of: {', '.join(unknown)}; a run with --limit 5 measures them")
 
 
 @app.command()
@@ -167,12 +176,18 @@ def show(
 def retry(
     stage: Annotated[str, typer.Argument(help="The stage whose failed items are re-opened.")],
     failure_class: Annotated[str | None, typer.Option("--class", help="Only this class of failure.")] = None,
+    degraded: Annotated[bool, typer.Option(help="Instead: items made with less, at full quality again.")] = False,
     workspace: WorkspaceOption = HERE,
 ) -> None:
     """Give exhausted items new attempts; the next run takes them up."""
     from tasks.items import retry as reopen
+    from tasks.items import retry_degraded
 
     run_order(ORDER, stage)
+    if degraded:
+        num = retry_degraded(Workspace.find(workspace), stage)
+        say(f"{num} items of {stage} will be made again" if num else f"no item of {stage} was made with less")
+        return
     num = reopen(Workspace.find(workspace), stage, failure_class)
     say(f"{num} items of {stage} are open again" if num else f"no item of {stage} is exhausted")
 
@@ -229,6 +244,43 @@ def generate(
 
     found, params, _ = open_workspace(workspace, NONE)
     say(cast(found, params, images, out))
+
+
+@teacher_app.command("try")
+def teacher_try(
+    name: Annotated[str, typer.Argument(help="The teacher.")],
+    images: Annotated[list[Path], typer.Argument(help="One photo, or views named *_front, *_left, *_back, *_right.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The mesh to write (.glb); a picture goes beside it.")],
+    workspace: WorkspaceOption = HERE,
+    overrides: SetOption = NONE,
+) -> None:
+    """One object through a teacher: mesh, picture, seconds and peak memory."""
+    from tasks.trial import try_teacher
+
+    found, params, _ = open_workspace(workspace, overrides)
+    for line in try_teacher(found, params, name, images, out):
+        say(line)
+
+
+@teacher_app.command("setup")
+def teacher_setup(
+    name: Annotated[str, typer.Argument(help="The teacher.")],
+    accept_licence: Annotated[bool, typer.Option(help="Install; else only sizes and licence are shown.")] = False,
+    workspace: WorkspaceOption = HERE,
+) -> None:
+    """Make a teacher's own Python environment, at pinned revisions."""
+    from models.errors import Unavailable
+    from models.hosting.environments import SetupFailed, describe, setup
+
+    environments = Workspace.find(workspace).environments
+    say(describe(name))
+    if not accept_licence:
+        say("run again with --accept-licence to install it")
+        return
+    try:
+        say(f"ready: {setup(name, environments, accept_licence=True, say=say)}")
+    except (Unavailable, SetupFailed) as error:
+        raise StageFailed(str(error)) from error
 
 
 @app.command()
@@ -294,11 +346,26 @@ def open_workspace(folder: Path, overrides: list[str]) -> tuple[Workspace, Param
     return found, load_params(found.params_file, overrides), check_versions(found)
 
 
+def parse_budget(text: str, price_per_gpu_hour: float) -> float:
+    """Seconds that a budget of time or money lasts, with every GPU of this machine paid for. Raises ValueError."""
+    if not text.upper().endswith("USD"):
+        return parse_duration(text)
+    from models.hosting.vram import num_gpus
+
+    try:
+        money = float(text[:-3])
+    except ValueError:
+        raise ValueError(f"--budget {text!r}: write money as 200USD") from None
+    if price_per_gpu_hour <= 0:
+        raise ValueError(f"--budget {text}: set run.price_per_gpu_hour, what one GPU costs an hour")
+    return 3600 * money / (price_per_gpu_hour * max(1, num_gpus()))
+
+
 def parse_duration(text: str) -> float:
     """Seconds of "90s", "30m", "48h" or "2d". Raises ValueError."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
     if not match:
-        raise ValueError(f"--budget {text!r}: write it as 90s, 30m, 48h or 2d")
+        raise ValueError(f"--budget {text!r}: write it as 90s, 30m, 48h, 2d or 200USD")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 

@@ -103,11 +103,8 @@ class Dispatch:
 
     def _make_pool(self, encode: Callable[[Task], Mapping[str, Any]]) -> Pool:
         run, stage, num_pending = self._params.run, self._stage, len(self._plan.pending)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        uses_gpu = stage.uses_gpu(self._params)
-        at_most = num_gpus() if uses_gpu and run.device == "auto" else 0
-        most = 1 if uses_gpu and run.device.startswith("cuda") else at_most or stage.max_workers or cores
-        num_workers = 1 if stage.product else min(run.workers or most, most, num_pending or 1)
+        cores = num_cores()
+        num_workers = min(most_workers(stage, self._params), num_pending or 1)
         num_threads = max(1, cores // num_workers)
         hello = {
             "protocol": PROTOCOL,
@@ -115,7 +112,7 @@ class Dispatch:
             "workspace": str(self._workspace.root),
             "params": self._params.raw,
             "recipe": self._plan.recipe.name,
-            "device": run.device if uses_gpu else "cpu",
+            "device": run.device if stage.uses_gpu(self._params) else "cpu",
             "num_threads": num_threads,
             "log_level": run.log_level,
         }
@@ -296,6 +293,21 @@ class Dispatch:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def most_workers(stage: Stage, params: Params) -> int:
+    """Worker processes that a stage may have here: one a core, for a stage that uses GPUs one a GPU."""
+    run = params.run
+    if stage.product or (stage.uses_gpu(params) and run.device.startswith("cuda")):
+        return 1
+    gpus = num_gpus() if stage.uses_gpu(params) and run.device == "auto" else 0
+    most = gpus or stage.max_workers or num_cores()
+    return min(run.workers or most, most)
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def record_recovered(ledger: Ledger, saved: list[tuple[str, str]]) -> int:

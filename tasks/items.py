@@ -131,6 +131,20 @@ def retry(workspace: Workspace, stage: str, failure_class: str | None) -> int:
     return len(opened)
 
 
+def retry_degraded(workspace: Workspace, stage: str) -> int:
+    """Have the items that were made at a reduced rung made again, at better ones only; returns how many.
+
+    What is held stays published until something better is there, and for good where nothing better fits.
+    """
+    local = workspace.local(stage)
+    with holding(local, stage), Ledger(local) as ledger:
+        reduced = [record for record in read_items(workspace.items_file(stage)).values() if record.rung]
+        pairs = [(record.id, record.key) for record in reduced]
+        ledger.forgive(pairs)
+        ledger.reopen(pairs)
+    return len(pairs)
+
+
 def _failure(workspace: Workspace, stage: str, item_id: str) -> dict[str, Any] | None:
     path = workspace.failures_file(stage)
     entries = json.loads(path.read_text()) if path.is_file() else []

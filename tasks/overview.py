@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from models.hosting.vram import num_gpus
 from tasks.collections.holder import holder
 from tasks.collections.index import Held
 from tasks.collections.ledger import Ledger
 from tasks.collections.records import from_line
 from tasks.collections.statcache import StatCache
+from tasks.dispatch import most_workers
 from tasks.params import Params
 from tasks.planning import Recipe, StagePlan, make_recipe, plan_stage, published_failures
 from tasks.runner import UpstreamLines, planning_context
@@ -25,7 +27,8 @@ class Forecast:
     """What a run would do to one stage.
 
     exact: false behind a stage with work to do; `stale` and `missing` are then upper bounds. why: what makes items
-    stale. seconds: from recorded speeds, None without any. disk_mb: new shards, with DVC's copy.
+    stale. seconds: from recorded speeds, None without any. gpu_hours: those of a stage that uses a GPU
+    where there is one. price: at run.price_per_gpu_hour, None without one. disk_mb: new shards, with DVC's copy.
     """
 
     stage: str
@@ -38,6 +41,8 @@ class Forecast:
     exact: bool
     why: list[str] = field(default_factory=list)
     seconds: float | None = None
+    gpu_hours: float | None = None
+    price: float | None = None
     disk_mb: float | None = None
 
     @property
@@ -87,32 +92,42 @@ def _forecast_stage(
     for name, upstream in upstreams.items():
         upstream.adopt({item: line for item, line in ahead[name].lines.items() if item not in uncertain})
     with Ledger(workspace.local(stage.name)) as ledger:
-        plan = StagePlan(recipe)
+        plan, refusal = StagePlan(recipe), None
         if not (uncertain and (stage.product or _needs_a_product(stage))):
             context = planning_context(stage, workspace, params, stats, upstreams)
             failures = published_failures(workspace.failures_file(stage.name)) | ledger.failures()
-            plan = plan_stage(stage, context, recipe, held, failures, params.run.attempts)
+            plan = plan_stage(stage, context, recipe, held, failures, params.run.attempts, ledger.reopened())
+            refusal = stage.refusal(context)
         elif stage.product:
             uncertain = {stage.name}
         else:
             products = {name for name in stage.upstreams if load_stage(name).product}
             uncertain = (uncertain | ahead[stage.upstreams[0]].lines.keys()) - products
         known = held.ids()
-        stale = plan.stale | (uncertain & known)
+        reopened = {task.id for task in plan.reopened}
+        stale = plan.stale | (uncertain & known) | reopened
         missing = ({task.id for task in plan.pending} | uncertain) - stale
         seconds_each = ledger.seconds_per_item()
         num = len(stale) + len(missing)
+        work_s = None if seconds_each is None else seconds_each * num
+        seconds = None if work_s is None else work_s / max(1, min(most_workers(stage, params), num))
+        gpu_hours = None if work_s is None or not (stage.uses_gpu(params) and num_gpus()) else work_s / 3600
+        why = _why_stale(recipe, held, ledger, plan.stale) + (["its inputs may change"] if uncertain else [])
+        why += [f"{len(reopened)} made at a reduced rung, to be made again"] if reopened else []
+        why += [f"will stop: {refusal}"] if refusal else []
         planned = Forecast(
             stage=stage.name,
             total=plan.total + len(uncertain - {task.id for task in plan.pending}),
-            fresh=len(plan.held),
+            fresh=len(plan.held) - len(reopened),
             stale=len(stale),
             missing=len(missing),
             exhausted=len(plan.exhausted),
             skipped=len(plan.skipped),
             exact=not uncertain,
-            why=_why_stale(recipe, held, ledger, plan.stale) + (["its inputs may change"] if uncertain else []),
-            seconds=None if seconds_each is None else seconds_each * num,
+            why=why,
+            seconds=seconds,
+            gpu_hours=gpu_hours,
+            price=gpu_hours * params.run.price_per_gpu_hour if gpu_hours and params.run.price_per_gpu_hour else None,
             disk_mb=_disk_mb(held, num),
         )
     return planned, _Upstream(plan.held, uncertain | {task.id for task in plan.pending})

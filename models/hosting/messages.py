@@ -31,7 +31,7 @@ class ProtocolError(RuntimeError):
 
 def write_message(stream: IO[bytes], head: Mapping[str, Any], arrays: Arrays | None = None) -> None:
     """Write one message and flush."""
-    contiguous = {name: np.ascontiguousarray(array) for name, array in (arrays or {}).items()}
+    contiguous = {name: np.asarray(array, order="C") for name, array in (arrays or {}).items()}
     listing = [[name, array.dtype.name, list(array.shape)] for name, array in contiguous.items()]
     stream.write(json.dumps({**head, "arrays": listing}).encode() + b"\n")
     for array in contiguous.values():

@@ -27,10 +27,10 @@ SIZE_PX = 32
 
 
 def photo(seed: int) -> bytes:
-    """A disc of some colour and size on a transparent ground, as a PNG."""
+    """An ellipse of some colour and slenderness on a transparent ground, as a PNG."""
     random = np.random.default_rng(seed)
     rows, columns = np.indices((SIZE_PX, SIZE_PX)) - (SIZE_PX - 1) / 2
-    alpha = (np.hypot(rows, columns) < random.uniform(4, 14)) * 255
+    alpha = (np.hypot(rows, columns / random.uniform(0.2, 1)) < random.uniform(8, 14)) * 255
     colour = np.broadcast_to(random.integers(0, 255, 3), (SIZE_PX, SIZE_PX, 3))
     return encode_png(np.dstack([colour, alpha]).astype(np.uint8))
 
