@@ -77,12 +77,16 @@ def load_scene(data: bytes, file_type: str, resolver: Any = None) -> Any:
 
 
 def weld(mesh: Mesh, digits: int = 6) -> Mesh:
-    """Join vertices that share a position (to `digits` decimals) and drop the faces that collapse. No colours."""
+    """Join vertices that share a position (to `digits` decimals) and drop the faces that collapse.
+
+    A joined vertex has the colour of one of them.
+    """
     rounded = np.round(mesh.vertices_N3, digits)
     _, first, inverse = np.unique(rounded, axis=0, return_index=True, return_inverse=True)
     faces = inverse.reshape(-1)[mesh.faces_F3].astype(np.int32)
     proper = (faces[:, 0] != faces[:, 1]) & (faces[:, 1] != faces[:, 2]) & (faces[:, 2] != faces[:, 0])
-    return Mesh(mesh.vertices_N3[first], faces[proper])
+    colours = None if mesh.colours_N4 is None else mesh.colours_N4[first]
+    return Mesh(mesh.vertices_N3[first], faces[proper], colours)
 
 
 def face_areas(mesh: Mesh) -> npt.NDArray[np.float64]:

@@ -18,6 +18,7 @@ from models.errors import BadInput
 from models.geometry import load_scene
 
 UpAxis = Literal["x", "y", "z"]
+Triple = tuple[float, float, float]
 
 MESH_TYPES = ("glb", "gltf", "obj", "off", "ply", "stl")
 
@@ -45,6 +46,8 @@ class Limits:
     max_triangles: int = 2_000_000
     max_texture_pixels: int = 64_000_000
     """All textures together."""
+    block: str = "ingest"
+    """Of params.yaml, where they are set: for messages."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +55,15 @@ class Normalised:
     """glb: the mesh in the canonical frame, equal bytes for equal inputs.
 
     colour: where its colours come from. watertight: every edge has two triangles once equal positions are joined.
-    extents: side lengths (x, y, z) of its box in file units, after turning Y up.
+    extents, centre: side lengths and middle (x, y, z) of its box in file units, after turning Y up.
     """
 
     glb: bytes = field(repr=False)
     num_triangles: int
     colour: Literal["texture", "vertex", "material", "none"]
     watertight: bool
-    extents: tuple[float, float, float]
+    extents: Triple
+    centre: Triple
 
 
 def normalise(mesh_file: MeshFile, *, up_axis: UpAxis = "y", limits: Limits | None = None) -> Normalised:
@@ -72,13 +76,14 @@ def normalise(mesh_file: MeshFile, *, up_axis: UpAxis = "y", limits: Limits | No
     scene = load_scene(mesh_file.data, mesh_file.type, _Resolver(mesh_file.side_files))
     parts = _flatten(scene, limits)
     _check_textures(parts, limits)
-    extents = _to_canonical(parts, TO_Y_UP[up_axis])
+    extents, centre = _to_canonical(parts, TO_Y_UP[up_axis])
     return Normalised(
         glb=_to_glb(parts),
         num_triangles=sum(len(part.faces) for part in parts),
         colour=_colour(parts),
         watertight=_is_watertight(parts),
         extents=extents,
+        centre=centre,
     )
 
 
@@ -104,7 +109,7 @@ def _check_accessors(mesh_file: MeshFile, limits: Limits) -> None:
     largest = max((count for count in counts if isinstance(count, int)), default=0)
     if largest > 3 * limits.max_triangles:
         raise BadInput(
-            f"a list of {largest} elements: more than {limits.max_triangles} triangles (ingest.max_triangles)"
+            f"a list of {largest} elements: more than {limits.max_triangles} triangles ({limits.block}.max_triangles)"
         )
 
 
@@ -133,7 +138,7 @@ def _flatten(scene: Any, limits: Limits) -> list[Any]:
     if not meshes:
         raise BadInput(_why_no_triangles([geometry for _, geometry in found]))
     if (total := sum(len(mesh.faces) for _, mesh in meshes)) > limits.max_triangles:
-        raise BadInput(f"{total} triangles are over the limit of {limits.max_triangles} (ingest.max_triangles)")
+        raise BadInput(f"{total} triangles are over the limit of {limits.max_triangles} ({limits.block}.max_triangles)")
     return [_placed(mesh, np.asarray(matrix, np.float64)) for matrix, mesh in meshes]
 
 
@@ -185,7 +190,8 @@ def _check_textures(parts: list[Any], limits: Limits) -> None:
     pixels = sum(image.width * image.height for image in images.values())
     if pixels > limits.max_texture_pixels:
         raise BadInput(
-            f"textures of {pixels} pixels are over the limit of {limits.max_texture_pixels} (ingest.max_texture_pixels)"
+            f"textures of {pixels} pixels are over the limit of {limits.max_texture_pixels} "
+            f"({limits.block}.max_texture_pixels)"
         )
     for image in images.values():
         _keep_encoding(image)
@@ -214,8 +220,8 @@ def _images(part: Any) -> list[Any]:
     return [image for image in found if image is not None]
 
 
-def _to_canonical(parts: list[Any], rotation_33: npt.NDArray[np.float64]) -> tuple[float, float, float]:
-    """Turn, centre and scale the parts in place; returns the extents before scaling."""
+def _to_canonical(parts: list[Any], rotation_33: npt.NDArray[np.float64]) -> tuple[Triple, Triple]:
+    """Turn, centre and scale the parts in place; returns extents and centre before scaling."""
     turned = [np.asarray(part.vertices) @ rotation_33.T for part in parts]
     low = np.min([vertices.min(axis=0) for vertices in turned], axis=0)
     high = np.max([vertices.max(axis=0) for vertices in turned], axis=0)
@@ -230,7 +236,11 @@ def _to_canonical(parts: list[Any], rotation_33: npt.NDArray[np.float64]) -> tup
         part.vertices = (vertices - (low + high) / 2) / longest
     if sum(float(part.area) for part in parts) <= 0:
         raise BadInput("its triangles have no area")
-    x, y, z = (float(side) for side in extents)
+    return _triple(extents), _triple((low + high) / 2)
+
+
+def _triple(values_3: npt.NDArray[np.float64]) -> Triple:
+    x, y, z = (float(value) for value in values_3)
     return x, y, z
 
 

@@ -23,6 +23,7 @@ from models.params import Block
 from models.teachers import Shape, Site, Teacher
 from models.topology import components, is_watertight, volume
 from models.views import Views, decode_rgba
+from tasks.collections.files import file_sha256
 from tasks.collections.ledger import Ledger
 from tasks.stage import Context, Item, Json, Output, Record, Stage, Wanted
 from tasks.workspace import Workspace
@@ -62,22 +63,21 @@ class Teach(Stage):
         return find(params.plugin("teachers", name), workspace) if find else ()
 
     def wanted(self, context: Context) -> Iterator[Wanted]:
-        """A teacher that reads files of its own for an item (`files_of(params, workspace, record)`) has them in the
-        key, and is given their paths."""
-        find = getattr(self._plugin(context.params), "files_of", None)
-        block = context.params.plugin("teachers", context.params.stage(self.name).teacher)
+        """A teacher that reads files of its own has those of an item in its key, and is given their paths.
+
+        It has a `find_files(params, workspace, labels) -> files_of`, called once; labels: of all items, by id.
+        `files_of(id)` gives paths, none where there is nothing for the item, and may raise BadInput.
+        """
+        find = getattr(self._plugin(context.params), "find_files", None)
+        if find is None:
+            yield from super().wanted(context)
+            return
+        teacher = context.params.stage(self.name).teacher
+        ingested = context.upstreams["ingest"].records
+        labels = {item_id: str(record.facts["label"]) for item_id, record in ingested.items()}
+        files_of = find(context.params.plugin("teachers", teacher), context.workspace, labels)
         for wanted in super().wanted(context):
-            if find is None or wanted.skip is not None or "ingest" not in wanted.records:
-                yield wanted
-                continue
-            paths: Sequence[Path] = find(block, context.workspace, wanted.records["ingest"])
-            if not paths:
-                yield replace(
-                    wanted, inputs=(), skip=f"the {context.params.stage(self.name).teacher} teacher has nothing for it"
-                )
-                continue
-            own = tuple((path.name, context.digest(path)) for path in paths)
-            yield replace(wanted, inputs=wanted.inputs + own, payload={"files": [str(path) for path in paths]})
+            yield wanted if wanted.skip is not None else _with_files(wanted, files_of, teacher, context.digest)
 
     def skip(self, records: Mapping[str, Record], params: Any) -> str | None:
         """A teacher that needs cameras has no use for photos."""
@@ -99,9 +99,11 @@ class Teach(Stage):
 
         def run(item: Item) -> Output:
             payload = context.payload(item.id) or {}
+            if "problem" in payload:
+                raise BadInput(payload["problem"])
             views, seed = read_views(item), item_seed(params.seed, item.id)
             if "files" in payload:
-                views = replace(views, files=tuple(Path(path) for path in payload["files"]))
+                views = replace(views, files=_unchanged(payload["files"]))
             shape = teacher.generate(views, seed=seed, name=item.id, rungs=payload.get("rungs"))
             facts = {"teacher": params.teacher, "licence": teacher.licence}
             quality = check(shape)
@@ -111,6 +113,40 @@ class Teach(Stage):
 
     def _plugin(self, params: Any) -> Any:
         return plugins.load("teachers", params.stage(self.name).teacher)
+
+
+def _with_files(
+    wanted: Wanted, files_of: Callable[[str], Sequence[Path]], teacher: str, digest: Callable[[Path], str]
+) -> Wanted:
+    """With the teacher's own files, with the reason why it cannot have them, or skipped where it has none."""
+    try:
+        files = [(path, digest(path)) for path in files_of(wanted.id)]
+    except BadInput as error:
+        return _with_problem(wanted, str(error))
+    except OSError as error:
+        return _with_problem(wanted, f"{error.filename} cannot be read: {error.strerror}")
+    if not files:
+        return replace(wanted, inputs=(), skip=f"the {teacher} teacher has nothing for it")
+    own = tuple((path.name, sha256) for path, sha256 in files)
+    payload = {"files": [[str(path), sha256] for path, sha256 in files]}
+    return replace(wanted, inputs=(*wanted.inputs, *own), payload=payload)
+
+
+def _with_problem(wanted: Wanted, problem: str) -> Wanted:
+    """It fails with this reason, once, until the reason is another."""
+    digest = hashlib.sha256(problem.encode()).hexdigest()
+    return replace(wanted, inputs=(*wanted.inputs, ("problem", digest)), payload={"problem": problem})
+
+
+def _unchanged(files: Iterable[tuple[str, str]]) -> tuple[Path, ...]:
+    """Paths of files that still have the digests in the key. Raises BadInput."""
+    paths = []
+    for name, sha256 in files:
+        path = Path(name)
+        if not path.is_file() or file_sha256(path) != sha256:
+            raise BadInput(f"{path} changed while it was being read, or is gone; run again")
+        paths.append(path)
+    return tuple(paths)
 
 
 def site_of(context: Context) -> Site:
