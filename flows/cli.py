@@ -350,7 +350,7 @@ def parse_budget(text: str, price_per_gpu_hour: float) -> float:
     """Seconds that a budget of time or money lasts, with every GPU of this machine paid for. Raises ValueError."""
     if not text.upper().endswith("USD"):
         return parse_duration(text)
-    from models.hosting.vram import num_gpus
+    from models.machine import num_gpus
 
     try:
         money = float(text[:-3])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import signal
 import threading
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from models.hosting.vram import num_gpus
+from models.machine import num_cores, num_gpus
 from tasks.collections.index import Held
 from tasks.collections.ledger import DONE, Attempt, Ledger
 from tasks.collections.spool import recover
@@ -303,11 +302,6 @@ def most_workers(stage: Stage, params: Params) -> int:
     gpus = num_gpus() if stage.uses_gpu(params) and run.device == "auto" else 0
     most = gpus or stage.max_workers or num_cores()
     return min(run.workers or most, most)
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def record_recovered(ledger: Ledger, saved: list[tuple[str, str]]) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from models.hosting.vram import num_gpus
+from models.machine import num_gpus
 from tasks.collections.holder import holder
 from tasks.collections.index import Held
 from tasks.collections.ledger import Ledger
@@ -92,14 +92,17 @@ def _forecast_stage(
     for name, upstream in upstreams.items():
         upstream.adopt({item: line for item, line in ahead[name].lines.items() if item not in uncertain})
     with Ledger(workspace.local(stage.name)) as ledger:
-        plan, refusal = StagePlan(recipe), None
-        if not (uncertain and (stage.product or _needs_a_product(stage))):
+        plan, refusal, words = StagePlan(recipe), None, list[str]()
+        unknown = bool(uncertain) and (stage.product or _needs_a_product(stage))
+        if not unknown or stage.product:
             context = planning_context(stage, workspace, params, stats, upstreams)
             failures = published_failures(workspace.failures_file(stage.name)) | ledger.failures()
-            plan = plan_stage(stage, context, recipe, held, failures, params.run.attempts, ledger.reopened())
-            refusal = stage.refusal(context)
-        elif stage.product:
-            uncertain = {stage.name}
+            found = plan_stage(stage, context, recipe, held, failures, params.run.attempts, ledger.reopened())
+            if not unknown or found.settled:
+                plan, refusal, words = found, stage.refusal(context), found.notes
+            if unknown:
+                words = words + found.outlook
+                uncertain = set() if found.settled else {stage.name}
         else:
             products = {name for name in stage.upstreams if load_stage(name).product}
             uncertain = (uncertain | ahead[stage.upstreams[0]].lines.keys()) - products
@@ -112,7 +115,7 @@ def _forecast_stage(
         work_s = None if seconds_each is None else seconds_each * num
         seconds = None if work_s is None else work_s / max(1, min(most_workers(stage, params), num))
         gpu_hours = None if work_s is None or not (stage.uses_gpu(params) and num_gpus()) else work_s / 3600
-        why = _why_stale(recipe, held, ledger, plan.stale) + (["its inputs may change"] if uncertain else [])
+        why = words + _why_stale(recipe, held, ledger, plan.stale) + (["its inputs may change"] if uncertain else [])
         why += [f"{len(reopened)} made at a reduced rung, to be made again"] if reopened else []
         why += [f"will stop: {refusal}"] if refusal else []
         planned = Forecast(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -17,19 +19,21 @@ TRUNCATION = 0.1
 """In units of the longest side: further away every shape counts the same."""
 
 
-def mean_shape(meshes: Iterable[Mesh]) -> Mesh:
-    """The mean of canonical meshes, watertight; they are read one at a time.
+def mean_shape(meshes: Iterable[Mesh], num_threads: int = 1) -> Mesh:
+    """The mean of canonical meshes, watertight; no more of them than threads are in memory at a time.
 
     Where thin parts never overlap the mean has no zero level (eyeglasses): then it is the level that encloses the
     meshes' mean volume. Raises EmptyOutput where no mesh encloses a volume.
     """
     sdf_sum_RRR = np.zeros((RESOLUTION,) * 3, np.float64)
     num_meshes = num_inside = 0
-    for mesh in meshes:
-        sdf_RRR = truncated_sdf(mesh, RESOLUTION, TRUNCATION)
-        sdf_sum_RRR += sdf_RRR
-        num_inside += int((sdf_RRR < 0).sum())
-        num_meshes += 1
+    waiting = iter(meshes)
+    with ThreadPoolExecutor(num_threads) as pool:
+        while batch := list(islice(waiting, num_threads)):
+            for sdf_RRR in pool.map(lambda mesh: truncated_sdf(mesh, RESOLUTION, TRUNCATION), batch):
+                sdf_sum_RRR += sdf_RRR
+                num_inside += int((sdf_RRR < 0).sum())
+            num_meshes += len(batch)
     if num_inside == 0:
         raise EmptyOutput(f"a mean shape needs meshes that enclose a volume; none of {num_meshes} does")
     mean_RRR = sdf_sum_RRR / num_meshes

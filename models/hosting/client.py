@@ -29,7 +29,7 @@ import psutil
 from models.errors import BrokenMachine, ItemFailed, Unavailable
 from models.hosting import host as program_file
 from models.hosting.messages import Arrays, ProtocolError, read_message, write_message
-from models.hosting.vram import process_vram_mb
+from models.machine import process_vram_mb
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from models.errors import OOM_CLASSES, ItemFailed
 from models.hosting.client import Client, Program
 from models.hosting.ladder import Evidence, Ladder
 from models.hosting.messages import Arrays
-from models.hosting.vram import visible_gpu
+from models.machine import visible_gpu
 from models.params import Block
 from models.teachers import Shape, Site
 from models.views import Views

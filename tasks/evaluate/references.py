@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from models.errors import EmptyOutput
 from models.geometry import Mesh
+from models.machine import num_cores
 from tasks.collections.files import write_atomically
 from tasks.features import GRIDS
 from tasks.stage import Record, Upstream
@@ -151,7 +152,8 @@ def _make_mean_shapes(
     for number, (label_class, members) in enumerate(sorted(by_class.items())):
         progress(f"mean shape of {len(members)} training items of class {label_class}")
         try:
-            mean = mean_shape(Mesh.from_glb(ingest.read(item.id, "mesh.glb")) for item in members)
+            meshes = (Mesh.from_glb(ingest.read(item.id, "mesh.glb")) for item in members)
+            mean = mean_shape(meshes, num_threads=num_cores())  # the other workers wait for this one
         except EmptyOutput as error:
             log.warning("class %s has no mean shape: %s", label_class, error)
             continue

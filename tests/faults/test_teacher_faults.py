@@ -282,3 +282,52 @@ PARAMETERS = [
 @pytest.mark.parametrize("case", PARAMETERS)
 def test_fault(case, factory):
     assert case(factory)
+
+
+CLASS_OF = {
+    "oom": "oom_gpu",
+    "cublas": "oom_suspected",
+    "host_memory": "oom_host",
+    "error": "teacher_error",
+    "bad": "bad_input",
+    "kill": "killed",
+    "segfault": "killed",
+    "exit": "killed",
+    "hang": "timeout",
+    "silence": "timeout",
+    "empty": "empty_output",
+    "nan": "empty_output",
+    "print": "killed",
+}
+
+
+@pytest.mark.slow
+def test_a_thousand_items_with_faults_of_every_kind_and_twenty_kills_end_complete(tmp_path):
+    random_ = random.Random(7)
+    factory = Factory.copy(make_factory(tmp_path / "prepared", 1000), tmp_path / "factory")
+    bad = dict(zip(random_.sample(sorted(factory.ids), 50), [*CLASS_OF] * 4, strict=False))
+    factory.tell({label: [act] for label, act in bad.items()})
+    factory.set(
+        run={
+            "item_time_limit_s": 4,
+            "teacher": {"silence_s": 2, "restart_after_items": 40},
+            "attempts": {"interrupted": 1000, "timeout": 1},
+        },
+        teachers={"scripted": {"item_s": 0.03}},
+    )
+    kills = 0
+    for _ in range(20):
+        before = factory.computed().total()
+        more = random_.randrange(5, 45)
+        kills += kill_when(factory, lambda before=before, more=more: factory.computed().total() >= before + more)
+        assert held_twice(factory.workspace, "teach") == []
+    ended = factory.run(timeout_s=900)
+    assert kills >= 15
+    assert ended.exit_code == OK, ended.stderr
+    assert factory.done() == set(factory.ids) - bad.keys()
+    assert {label: kind for label, (kind, _) in factory.failed().items()} == {
+        label: CLASS_OF[act] for label, act in bad.items()
+    }
+    assert held_twice(factory.workspace, "teach") == []
+    healthy = sum(count for label, count in factory.computed().items() if label not in bad)
+    assert healthy <= 1000 - len(bad) + 2 * kills, "at most what each worker had in hand"

@@ -1,4 +1,4 @@
-"""GPUs of this machine as the driver's management library (NVML) sees them. Without a driver there are none."""
+"""Cores and GPUs of this machine; GPUs as the driver's management library (NVML) sees them."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ def _nvml() -> Any:
     except pynvml.NVMLError:
         return None
     return pynvml
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def num_gpus() -> int:
