@@ -10,6 +10,7 @@ be on the GPU at a time.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import os
 import sys
@@ -33,6 +34,8 @@ def load(settings: Mapping[str, Any], device: str) -> Callable[[Mapping[str, Any
     """The pipeline. Raises Unavailable where its code or weights cannot be had."""
     _check_weights(settings["weights"])
     os.environ.setdefault("SPCONV_ALGO", "native")  # `auto` measures at every new size before it works
+    if importlib.util.find_spec("flash_attn") is None:  # TRELLIS takes it for granted
+        os.environ.setdefault("ATTN_BACKEND", "xformers")
     sys.path.insert(0, settings["root"])
     import torch
 
