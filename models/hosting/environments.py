@@ -171,7 +171,7 @@ def setup(
         low, high = (".".join(map(str, bound)) for bound in recipe.python)
         raise Unavailable(
             f"{name} needs Python {low} or later, before {high}; {python} is {'.'.join(map(str, version))}: "
-            "name another with --python"
+            "run lostwax under such a Python, or call setup with one"
         )
     folder.mkdir(parents=True, exist_ok=True)
     if (free_gb := shutil.disk_usage(folder).free / 1e9) < recipe.disk_gb:

@@ -121,7 +121,7 @@ def test_without_a_network_it_says_so(tmp_path, small, monkeypatch):
 
 def test_too_little_room_and_another_python_are_told_before_anything_is_made(tmp_path, small, monkeypatch):
     monkeypatch.setitem(RECIPES, "small", replace(SMALL, python=((2, 6), (2, 8))))
-    with pytest.raises(Unavailable, match=r"small needs Python 2\.6 or later, before 2\.8; .* is 3\.\d+: name another"):
+    with pytest.raises(Unavailable, match=r"small needs Python 2\.6 or later, before 2\.8; .* is 3\.\d+: run lostwax"):
         setup("small", tmp_path / "a", accept_licence=True, say=print, python=sys.executable)
     monkeypatch.setitem(RECIPES, "small", replace(SMALL, disk_gb=20))
     monkeypatch.setattr(environments.shutil, "disk_usage", lambda path: SimpleNamespace(free=3e9))
