@@ -19,6 +19,7 @@ from models.training.checkpoints import Checkpoint, Checkpoints
 from models.training.data import ShapeSet, draw_batch
 from models.training.distributed import ALONE, World
 from models.training.ema import Ema
+from models.training.memory import Exceeded, Fit, attempt
 from models.training.recipe import Recipe
 from models.training.sampler import Stream, batch_indices, steps_per_epoch, uniforms
 
@@ -42,13 +43,15 @@ class History:
 @dataclass(frozen=True)
 class Result:
     """state: weights of the student as validated best (averaged). val_chamfer: None without validation items, then
-    the last weights are kept. val_is_proxy: it was measured to the teacher, for want of truth."""
+    the last weights are kept. val_is_proxy: it was measured to the teacher, for want of truth. fit: how batches were
+    split in the end, to fit into memory (see `Fit.figures`); it depends on the machine."""
 
     state: State
     history: History
     num_steps: int
     val_chamfer: float | None
     val_is_proxy: bool
+    fit: dict[str, Any]
 
 
 def train(
@@ -63,18 +66,23 @@ def train(
     progress: Callable[[str], None],
     board: Path | None = None,
     world: World = ALONE,
+    start: State | None = None,
 ) -> Result:
     """Train the student in place; continue from the newest checkpoint in `folder` where there is one.
 
     config: what the checkpoints must agree on to be continued, beside the recipe (JSON). board: a folder for
-    TensorBoard. On CPU the result does not depend on where a training was interrupted, to the last bit. Raises
-    FloatingPointError when it diverges, ValueError for shapes or settings that cannot be trained.
+    TensorBoard. start: the whole state of a student to go out from, in place of the initial weights and of what
+    `calibrate` measures. On CPU the result does not depend on where a training was interrupted, to the last bit.
+
+    Out of memory, a single process splits its batches further and says so; that changes results by rounding. Raises
+    FloatingPointError when it diverges, ItemFailed when not even one item at a time fits into memory, ValueError for
+    shapes or settings that cannot be trained.
     """
     if len(shapes) == 0:
         raise ValueError("no shapes to train on")
     checkpoints = Checkpoints(folder, {"recipe": recipe.model_dump(), **config})
     with _reproducible(recipe, device):
-        training = _Training(student, shapes, validation, recipe, torch.device(device), checkpoints, world)
+        training = _Training(student, shapes, validation, recipe, torch.device(device), checkpoints, world, start)
         with _writer(board if world.rank == 0 else None, training.step) as write:
             return training.run(progress, write)
 
@@ -89,6 +97,7 @@ class _Training:
         device: torch.device,
         checkpoints: Checkpoints,
         world: World,
+        start: State | None,
     ) -> None:
         self.student, self.recipe, self.device, self.world = student, recipe, device, world
         self.shapes = shapes.to(device)
@@ -101,9 +110,19 @@ class _Training:
             )
         self.steps_per_epoch = steps_per_epoch(len(shapes), self.batch_size)
         self.num_steps = recipe.epochs * self.steps_per_epoch
+        self.fit = Fit(
+            checkpoints.folder,
+            device,
+            batch=self.batch_size // world.size,
+            accumulate=recipe.accumulate,
+            validation_batch=Validator.BATCH,
+        )
 
         self.network = student.network.to(device)
-        student.calibrate(self.shapes)
+        if start is None:
+            student.calibrate(self.shapes)
+        else:
+            self.network.load_state_dict(start)
         self.optimizer = _optimizer(self.network, recipe)
         self.ema = Ema(self.network)
         self.step = 0
@@ -117,14 +136,14 @@ class _Training:
     def run(self, progress: Callable[[str], None], write: Callable[[Row], None]) -> Result:
         self.network.train()
         while self.step < self.num_steps:
-            self._take_step()
+            self._take_step(progress)
             self.step += 1
             epoch_ends = self.step % self.steps_per_epoch == 0
             checkpoint_due = self.step % self.recipe.checkpoint_every_steps == 0 or self.step == self.num_steps
             if epoch_ends or checkpoint_due:
                 self._collect(write)
             if epoch_ends:
-                progress(self._finish_epoch(write))
+                progress(self._finish_epoch(write, progress))
             if checkpoint_due and self.world.rank == 0:
                 self._save()
         self.world.barrier()
@@ -136,30 +155,43 @@ class _Training:
             num_steps=self.num_steps,
             val_chamfer=self.best[0] if self.best else None,
             val_is_proxy=self.validator.is_proxy if self.validator else False,
+            fit=self.fit.figures(),
         )
 
-    def _take_step(self) -> None:
+    def _take_step(self, progress: Callable[[str], None]) -> None:
         recipe, step = self.recipe, self.step
         epoch = step // self.steps_per_epoch
         learning_rate = recipe.learning_rate_at(step, self.num_steps)
         alpha = recipe.alpha_at(step / max(self.num_steps - 1, 1))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
+        random = _rng_state(self.device)
+        while isinstance(found := attempt(lambda: self._accumulate(epoch, alpha)), Exceeded):
+            if self.world.size > 1:
+                raise found.error(f"at step {step + 1} in one of several processes: raise `accumulate`")
+            progress(self.fit.split_further(found, step + 1))
+            _restore_rng(random, self.device)
+        names, values = found
+        if isinstance(exceeded := attempt(lambda: self.optimizer.step()), Exceeded):
+            what = f"in the optimiser at step {step + 1}: take a smaller student, or a device with more memory"
+            raise exceeded.error(what)
+        self.ema.update(self.network, recipe.ema_decay_at(step))
+        row = {"step": step + 1, "epoch": epoch + 1, "learning_rate": learning_rate, "alpha": alpha}
+        self._pending.append((row, names, values))
+
+    def _accumulate(self, epoch: int, alpha: float) -> tuple[list[str], torch.Tensor]:
+        """The batch's gradients, clipped. Returns the names of the loss's terms, and their sums before the norm."""
         self.optimizer.zero_grad(set_to_none=True)
-        indices = batch_indices(len(self.shapes), self.batch_size, step, seed=recipe.seed)
+        indices = batch_indices(len(self.shapes), self.batch_size, self.step, seed=self.recipe.seed)
         mine = np.array_split(indices, self.world.size)[self.world.rank]
-        parts = np.array_split(mine, recipe.accumulate)
+        parts = np.array_split(mine, self.fit.accumulate)
         sums: list[torch.Tensor] = []
         for number, part in enumerate(parts):
             share = len(part) / len(indices)
             terms = self._backward(part, epoch, alpha, share, last=number == len(parts) - 1)
             sums.append(share * _stack(terms))
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip_norm)
-        self.optimizer.step()
-        self.ema.update(self.network, recipe.ema_decay_at(step))
-        values = torch.cat([self.world.sum(torch.stack(sums).sum(0)), norm.detach().reshape(1)])
-        row = {"step": step + 1, "epoch": epoch + 1, "learning_rate": learning_rate, "alpha": alpha}
-        self._pending.append((row, list(terms), values))
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
+        return list(terms), torch.cat([self.world.sum(torch.stack(sums).sum(0)), norm.detach().reshape(1)])
 
     def _backward(self, part: Any, epoch: int, alpha: float, share: float, *, last: bool) -> Terms:
         recipe = self.recipe
@@ -201,7 +233,7 @@ class _Training:
             write(row)
         self._pending.clear()
 
-    def _finish_epoch(self, write: Callable[[Row], None]) -> str:
+    def _finish_epoch(self, write: Callable[[Row], None], progress: Callable[[str], None]) -> str:
         epoch = self.step // self.steps_per_epoch
         loss = float(np.mean([row["loss"] for row in self.history.steps[-self.steps_per_epoch :]]))
         row: Row = {"epoch": epoch, "step": self.step, "loss": loss}
@@ -209,13 +241,18 @@ class _Training:
         due = epoch % self.recipe.validate_every_epochs == 0 or epoch == self.recipe.epochs
         if self.validator and due:
             state = self.ema.state_dict(self.network)
-            row["val_chamfer"] = error = self.validator.measure(state)
+            row["val_chamfer"] = error = self._validate(self.validator, state, progress)
             line += f" val {error:.4f}{' (proxy)' if self.validator.is_proxy else ''}"
             if self.best is None or error < self.best[0]:
                 self.best = error, {name: tensor.detach().clone() for name, tensor in state.items()}
         self.history.epochs.append(row)
         write(row)
         return line
+
+    def _validate(self, validator: Validator, state: State, progress: Callable[[str], None]) -> float:
+        while isinstance(error := attempt(lambda: validator.measure(state, self.fit.validation_batch)), Exceeded):
+            progress(self.fit.validate_fewer(error))
+        return error
 
     def _save(self) -> None:
         optimizer_state = {
@@ -267,24 +304,25 @@ class Validator:
     All views, fixed points: equal weights give equal figures.
     """
 
-    _BATCH = 8
+    BATCH = 8
+    """Items at once."""
 
     def __init__(self, student: Student, shapes: ShapeSet, recipe: Recipe) -> None:
         self.student, self.recipe = student, recipe
         self.is_proxy = not bool(shapes.has_truth_N.any())
         self.shapes = shapes if self.is_proxy else shapes.select(shapes.has_truth_N.nonzero()[:, 0])
 
-    def measure(self, state: State) -> float:
-        """The mean over the items."""
-        return float(self.errors(state).double().mean())
+    def measure(self, state: State, batch: int = BATCH) -> float:
+        """The mean over the items, `batch` of them at once."""
+        return float(self.errors(state, batch).double().mean())
 
     @torch.no_grad()
-    def errors(self, state: State) -> torch.Tensor:
+    def errors(self, state: State, batch: int = BATCH) -> torch.Tensor:
         """Chamfer of each item (N,) under these weights."""
         network = self.student.network.eval()
         errors = []
         every_N = torch.arange(len(self.shapes), device=self.shapes.present_NV.device)
-        for item_B in torch.split(every_N, self._BATCH):
+        for item_B in torch.split(every_N, batch):
             chosen = self.shapes.select(item_B)
             target_BP3 = chosen.teacher_NP3 if self.is_proxy else chosen.truth_NP3
             target_BP3 = target_BP3[:, : self.recipe.validation_points]
