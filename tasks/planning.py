@@ -7,7 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from tasks.collections.index import Held
 from tasks.collections.ledger import Attempt
 from tasks.collections.records import canonical, from_line
 from tasks.params import Attempts, Params
-from tasks.stage import Context, Stage
+from tasks.stage import Context, Inputs, Stage, item_key
 from tasks.supervisor import Task
 from tasks.workspace import Workspace
 
@@ -33,12 +33,9 @@ class Recipe:
     """First 16 hex of the digest of `content`."""
     content: dict[str, Any]
 
-    def key(self, inputs: tuple[tuple[str, str], ...]) -> str:
+    def key(self, inputs: Inputs) -> str:
         """sha256 (64 hex) over the recipe and (name, sha256) of every file that is read of the item."""
-        digest = hashlib.sha256(self.name.encode())
-        for name, sha256 in inputs:
-            digest.update(f"\n{name}\0{sha256}".encode())
-        return digest.hexdigest()
+        return item_key(self.name, inputs)
 
 
 @dataclass
@@ -59,6 +56,11 @@ class StagePlan:
     skipped: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     """Labels of the items that are not held."""
+    notes: list[str] = field(default_factory=list)
+    outlook: list[str] = field(default_factory=list)
+    """What the stage says of wanted items: as things stand, and while items upstream are still to be made."""
+    settled: bool = False
+    """Items that are still to be made upstream change nothing here."""
 
 
 def make_recipe(
@@ -101,6 +103,7 @@ def plan_stage(
     known = held.ids()
     seen: set[str] = set()
     failed: list[Task] = []
+    context = replace(context, recipe=recipe.name, held=lambda: map(from_line, held.lines()))
     for wanted in stage.wanted(context):
         if wanted.id in seen:
             raise ValueError(f"item {wanted.id} is there twice")
@@ -108,6 +111,9 @@ def plan_stage(
             raise ValueError(f"an item's id is 1 to 22 letters, digits, - or _, not {wanted.id!r}")
         seen.add(wanted.id)
         plan.total += 1
+        plan.notes += [wanted.note] if wanted.note else []
+        plan.outlook += [wanted.outlook] if wanted.outlook else []
+        plan.settled |= wanted.settled
         if wanted.skip is not None:
             plan.skipped[wanted.id] = wanted.skip
             plan.labels[wanted.id] = wanted.label

@@ -244,7 +244,7 @@ class StageRun:
             return TOO_MANY_FAILED, f"{exhausted} items failed ({share:.0%}; {rule}); `lostwax status` shows why"
         if exhausted:
             return OK, f"{exhausted} items failed, within run.max_failed_share = {limit:.0%}"
-        return OK, ""
+        return OK, "; ".join(plan.notes)
 
     def _outcome(self, plan: StagePlan, dispatch: Dispatch, recovered: int, code: int, message: str) -> Outcome:
         counts = self._counts(plan, dispatch)
@@ -339,7 +339,14 @@ def planning_context(
         upstreams={name: upstream.as_upstream() for name, upstream in upstreams.items()},
         progress=log.info,
         digest=stats.digest,
+        published=_published(stage, workspace, stats) if stage.product else None,
     )
+
+
+def _published(stage: Stage, workspace: Workspace, stats: StatCache) -> Upstream:
+    own = UpstreamLines(workspace, stage.name, stats)
+    own.adopt(read_items(workspace.items_file(stage.name)).lines)
+    return own.as_upstream()
 
 
 def explain_database(error: sqlite3.DatabaseError, workspace: Workspace) -> str:

@@ -17,6 +17,7 @@ class Silhouettes:                                   # tasks/silhouettes.py
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,16 @@ from tasks.collections.files import file_sha256
 
 Json = Any
 Reader = Callable[["Record", str], bytes]
+Inputs = tuple[tuple[str, str], ...]
+"""(name, sha256) of every file that is read of an item."""
+
+
+def item_key(recipe: str, inputs: Inputs) -> str:
+    """sha256 (64 hex) over the name of a recipe and the inputs."""
+    digest = hashlib.sha256(recipe.encode())
+    for name, sha256 in inputs:
+        digest.update(f"\n{name}\0{sha256}".encode())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +105,19 @@ class Wanted:
 
     inputs: what enters the key beside params, versions and weights: (name, sha256) of every file read.
     payload: what the worker needs beyond upstream records (ingest: where the files lie); JSON, not in the key.
+    note: what `plan` and a run say of it. outlook: what `plan` says while items upstream are still to be made, which
+    change nothing where it is settled.
     """
 
     id: str
     label: str
-    inputs: tuple[tuple[str, str], ...]
+    inputs: Inputs
     records: Mapping[str, Record] = field(default_factory=dict)
     skip: str | None = None
     payload: Json = None
+    note: str = ""
+    outlook: str = ""
+    settled: bool = False
 
 
 class Upstream:
@@ -137,6 +153,12 @@ class Context:
     """Ask for a call when the worker ends in order."""
     digest: Callable[[Path], str] = file_sha256
     """sha256 of a file; the planner's remembers by size, times and inode."""
+    published: Upstream | None = None
+    """A product's own collection as it was last published."""
+    recipe: str = ""
+    """Name of the recipe that the planner makes keys with."""
+    held: Callable[[], Iterator[Record]] = field(default=lambda: iter(()))
+    """For the planner, the stage's own finished items on this machine, superseded ones included."""
 
 
 class Stage:

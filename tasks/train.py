@@ -5,7 +5,8 @@ is refused.
 
 Files: student.safetensors (averaged weights, best by validation Chamfer), student.json (what it takes to load them) and
 history.json (rows by step and by epoch), epochs.json (the latter alone, for `dvc plots`). `load_student(files)` gives
-the student back, for evaluation and generation.
+the student back, for evaluation and generation. Which items it is trained on, and whether from scratch, is decided in
+tasks/new_data.py.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import Field
 
 from models import plugins
 from models.errors import BadInput
@@ -25,14 +27,19 @@ from models.students import FeatureSpec
 from models.training.recipe import Recipe
 from tasks.features import GRIDS
 from tasks.gate.verdict import GateParams, refusal, tally, verdict
-from tasks.stage import Context, Item, Json, Output, Record, Stage, Upstream, Wanted
+from tasks.new_data import Choice, Chooser, OnNewData, Start, weights_of
+from tasks.stage import Context, Inputs, Item, Json, Output, Record, Stage, Upstream, Wanted, item_key
 
 if TYPE_CHECKING:
+    import torch
+
     from models.students import Student
     from models.training.data import ShapeSet
 
 STORED_POINTS = 20_000
 """Points sampled on each mesh once; every step draws from them."""
+NEW_DATA_PARAMS = ("on_new_data", "warm_start_epochs")
+"""Out of every key: a warm start's epochs enter its own as an input."""
 WEIGHTS, DESCRIPTION, HISTORY = "student.safetensors", "student.json", "history.json"
 EPOCHS = "epochs.json"
 
@@ -42,6 +49,16 @@ class TrainParams(Recipe):
 
     student: str = "mesh_deform"
     """Plug-in of models/students; its own block is `students.NAME`."""
+    on_new_data: OnNewData = "retrain"
+    """What new items mean to the published student, while those it was trained on, params and versions are unchanged.
+    retrain: it is trained anew over everything. warm_start: over everything too, going out from its weights, for
+    `warm_start_epochs`. pin: it stays, and they are left out of training. Where more has changed, each retrains."""
+    warm_start_epochs: int | None = Field(None, ge=1)
+    """Epochs of a warm start; null is a quarter of `epochs`, rounded up."""
+
+    @property
+    def epochs_of_a_warm_start(self) -> int:
+        return self.warm_start_epochs or -(-self.epochs // 4)
 
 
 class Train(Stage):
@@ -49,7 +66,8 @@ class Train(Stage):
 
     Quality: val_chamfer (None without validation items), val_is_proxy (measured to the teacher, for want of truth),
     num_steps, num_parameters, num_train, num_val, num_without_truth and num_reduced (of the training items: those
-    whose alpha is 1, and those whose teacher ran at reduced quality).
+    whose alpha is 1, and those whose teacher ran at reduced quality). Facts: student, encoder, items (ids of all that
+    it was trained and validated on), and of a warm start warm_from (sha256 of the weights) and warm_epochs.
     """
 
     name = "train"
@@ -66,15 +84,29 @@ class Train(Stage):
 
     def key_params(self, params: Any) -> Json:
         block: TrainParams = params.stage(self.name)
-        return block.model_dump(mode="json", exclude={"checkpoint_every_steps"})
+        return block.model_dump(mode="json", exclude={"checkpoint_every_steps", *NEW_DATA_PARAMS})
 
     def wanted(self, context: Context) -> Iterator[Wanted]:
         """One product, whose key holds every file it reads and every fact that decides how it is used."""
-        inputs = [("views", _digest(list(_view_names(context))))]
-        for source in find_sources(context.upstreams, ("train", "val"), context.params.stage("gate")):
-            inputs += [(f"{stage}/{source.id}/{name}", entry) for stage, name, entry in source.files()]
-            inputs.append((f"facts/{source.id}", _digest([source.split, source.has_truth])))
-        yield Wanted(self.name, self.name, tuple(inputs))
+        block: TrainParams = context.params.stage(self.name)
+        sources = find_sources(context.upstreams, ("train", "val"), context.params.stage("gate"))
+        views = ("views", _digest(list(_view_names(context))))
+        by_item = {source.id: source.inputs() for source in sources}
+
+        def inputs(items: frozenset[str], start: Start | None) -> Inputs:
+            read = [entry for item_id, entries in by_item.items() if item_id in items for entry in entries]
+            return (views, *read, *([("warm start", _digest(start.to_json()))] if start else []))
+
+        choice = _choose(block, context, sources, lambda items, start: item_key(context.recipe, inputs(items, start)))
+        yield Wanted(
+            self.name,
+            self.name,
+            inputs(choice.items, choice.start),
+            payload=choice.start.to_json() if choice.start else None,
+            note=choice.note,
+            outlook=choice.outlook,
+            settled=choice.settled,
+        )
 
     def refusal(self, context: Context) -> str | None:
         """Too few items that the gate accepts."""
@@ -125,6 +157,11 @@ class Source:
         if self.has_truth:
             read.append(("ingest", "mesh.glb", self.ingest))
         return [(stage, name, record.files[name].sha256) for stage, name, record in read]
+
+    def inputs(self) -> list[tuple[str, str]]:
+        """What enters the key of it: the files read, and the facts that decide how they are used."""
+        files = [(f"{stage}/{self.id}/{name}", sha256) for stage, name, sha256 in self.files()]
+        return [*files, (f"facts/{self.id}", _digest([self.split, self.has_truth]))]
 
 
 def find_sources(upstreams: Mapping[str, Upstream], splits: tuple[str, ...], gate: GateParams | None) -> list[Source]:
@@ -179,6 +216,38 @@ def load_shapes(
     return ShapeSet(*(torch.from_numpy(array) for array in (tokens, present, teacher, truth, has_truth)))
 
 
+def _choose(
+    block: TrainParams,
+    context: Context,
+    sources: Sequence[Source],
+    key: Callable[[frozenset[str], Start | None], str],
+) -> Choice:
+    """Which student is wanted of these items."""
+    published = context.published.records.get("train") if context.published else None
+    chooser = Chooser((source.id for source in sources), context.recipe, key, list(context.held()), published)
+    if block.on_new_data == "pin":
+        return chooser.pin()
+    if block.on_new_data == "warm_start":
+        return chooser.warm_start(block.epochs_of_a_warm_start, lambda record: _has_shape(record, context, sources))
+    return chooser.retrain()
+
+
+def _has_shape(record: Record, context: Context, sources: Sequence[Source]) -> bool:
+    """Whether a finished student is what would be made for these items: they may bring views that it does not know."""
+    try:
+        made = _json_bytes(_describe(context, feature_spec(sources, _view_names(context))))
+    except ValueError:  # the training says it
+        return False
+    return hashlib.sha256(made).hexdigest() == record.files[DESCRIPTION].sha256
+
+
+def _describe(context: Context, spec: FeatureSpec) -> dict[str, Json]:
+    """student.json: what it takes to make the student again."""
+    name = context.params.stage("train").student
+    params = context.params.plugin("students", name).model_dump(mode="json")
+    return {"student": name, "params": params, "features": spec.to_json()}
+
+
 def _train(item: Item, context: Context) -> Output:
     from safetensors.torch import save
 
@@ -187,27 +256,30 @@ def _train(item: Item, context: Context) -> Output:
     block: TrainParams = context.params.stage("train")
     plugin_params = context.params.plugin("students", block.student)
     sources = find_sources(context.upstreams, ("train", "val"), context.params.stage("gate"))
+    payload = context.payload(item.id)
+    start = Start(payload["warm_from"], payload["warm_epochs"]) if payload else None
+    recipe, weights = Recipe(**block.model_dump(exclude={"student", *NEW_DATA_PARAMS})), None
+    if start:
+        weights, sources = _go_out_from(start, context.published, sources)
+        recipe = recipe.model_copy(update={"epochs": start.epochs})
     training = [source for source in sources if source.split == "train"]
     validation = [source for source in sources if source.split == "val"]
     if not training:
         raise BadInput(_why_nothing_to_train_on(context))
     spec = feature_spec(sources, _view_names(context))
     student: Student = plugins.load("students", block.student).create(plugin_params, spec, seed=block.seed)
-    description = {
-        "student": block.student,
-        "params": plugin_params.model_dump(mode="json"),
-        "features": spec.to_json(),
-    }
+    description = _describe(context, spec)
     result = train(
         student,
         load_shapes(training, spec, context.upstreams, context.progress),
         load_shapes(validation, spec, context.upstreams, context.progress) if validation else None,
-        Recipe(**block.model_dump(exclude={"student"})),
+        recipe,
         device=context.device,
         folder=item.work_dir / "checkpoints",
-        config=description,
+        config=description | (start.to_json() if start else {}),
         progress=context.progress,
         board=context.work_dir / "tensorboard" / item.key[:12],
+        start=weights,
     )
     quality = {
         "val_chamfer": result.val_chamfer,
@@ -225,7 +297,26 @@ def _train(item: Item, context: Context) -> Output:
         HISTORY: _json_bytes({"steps": result.history.steps, "epochs": result.history.epochs}),
         EPOCHS: _json_bytes(result.history.epochs),
     }
-    return Output(files, quality=quality, facts={"student": block.student, "encoder": spec.encoder})
+    facts = {"student": block.student, "encoder": spec.encoder, "items": [source.id for source in sources]}
+    facts |= start.to_json() if start else {}
+    return Output(files, quality=quality, facts=facts, measured=result.fit)
+
+
+def _go_out_from(
+    start: Start, published: Upstream | None, sources: Sequence[Source]
+) -> tuple[dict[str, torch.Tensor], list[Source]]:
+    """The weights of the published student, and the items in its order with the new ones behind.
+
+    A student may know its items by their number: mesh_deform reads each by a map that was not fitted to it.
+    """
+    from safetensors.torch import load
+
+    record = published.records.get("train") if published else None
+    if published is None or record is None or weights_of(record) != start.weights:
+        raise ValueError(f"the published student is not {start.weights[:8]}, from which to start; run again")
+    order = {item_id: place for place, item_id in enumerate(record.facts["items"])}
+    ordered = sorted(sources, key=lambda source: (order.get(source.id, len(order)), source.id))
+    return load(published.read("train", WEIGHTS)), ordered
 
 
 def _view_names(context: Context) -> tuple[str, ...]:

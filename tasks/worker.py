@@ -251,6 +251,7 @@ class Worker:
             progress=lambda text: self._send({"progress": text}),
             payload=lambda item_id: self._payload[1] if item_id == self._payload[0] else None,
             closing=self._closing.append,
+            published=open_upstream(self._workspace, self._stage.name) if self._stage.product else None,
         )
 
 

@@ -28,12 +28,12 @@ def ellipsoid(rng: np.random.Generator) -> Mesh:
 class Shop:
     """Ellipsoids whose tokens tell their extents, in upstream collections made by hand."""
 
-    def __init__(self) -> None:
+    def __init__(self, views=VIEWS) -> None:
         self.upstreams = {name: {} for name in ("features", "teach", "ingest", "gate")}
         for number in range(6):
-            self.add(f"train-{number}", split="train")
-        self.add("val-0", split="val")
-        self.add("test-0", split="test")
+            self.add(f"train-{number}", split="train", views=views)
+        self.add("val-0", split="val", views=views)
+        self.add("test-0", split="test", views=views)
 
     def add(self, item_id, *, split, truth=True, teacher=True, views=VIEWS, rung=0, encoder="toy") -> None:
         rng = np.random.default_rng(len(self.upstreams["ingest"]))
