@@ -67,7 +67,8 @@ def ladder(factory: Factory) -> dict[str, float]:
         sizes = sorted(figures["size"] for figures in ledger.figures(last=10**6))
     resolution = 384
     card_mb = resolution * sizes[len(sizes) // 2]
-    factory.set(teachers={"scripted": {"card_mb": card_mb, "resolution": resolution - 1}})
+    rungs = [{"resolution": 256}, {"resolution": 160}]
+    factory.set(teachers={"scripted": {"card_mb": card_mb, "resolution": resolution - 1, "ladder": rungs}})
     too_large = sum((resolution - 1) * size > card_mb for size in sizes)
     clear_evidence(factory)
     stage_seconds(factory)
