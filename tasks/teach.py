@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import io
 import json
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -94,6 +96,7 @@ class Teach(Stage):
     def start(self, context: Context) -> Callable[[Item], Output]:
         params: TeachParams = context.params.stage(self.name)
         block = context.params.plugin("teachers", params.teacher)
+        threading.Thread(target=_import_early, daemon=True).start()
         teacher: Teacher = self._plugin(context.params).create(block, site_of(context))
         context.closing(teacher.close)
 
@@ -176,6 +179,12 @@ def files_of(shape: Shape) -> dict[str, bytes]:
         np.savez_compressed(buffer, allow_pickle=False, **shape.latents)
         files["latents.npz"] = buffer.getvalue()
     return files
+
+
+def _import_early() -> None:
+    """What the first output would wait for, while the teacher loads."""
+    for name in ("trimesh", "scipy.sparse.csgraph"):
+        importlib.import_module(name)
 
 
 def read_views(item: Item) -> Views:

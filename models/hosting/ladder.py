@@ -30,19 +30,28 @@ class Ladder:
     def __init__(self, num_rungs: int, evidence: Iterable[Evidence] = ()) -> None:
         self.num_rungs = num_rungs
         self._seen: list[deque[Evidence]] = [deque(maxlen=REMEMBERED) for _ in range(num_rungs)]
+        self._limits: list[float | None] = [None] * num_rungs
         for one in evidence:
             self.add(one)
 
     def add(self, evidence: Evidence) -> None:
         if evidence.rung < self.num_rungs:
             self._seen[evidence.rung].append(evidence)
+            self._limits[evidence.rung] = None
 
     def start(self, size: float) -> int:
         """The best rung at which an item of this size is expected to fit; the last where none is."""
         return next((rung for rung in range(self.num_rungs) if size < self._limit(rung)), self.num_rungs - 1)
 
     def _limit(self, rung: int) -> float:
-        """The size from which on items do not fit: of the limits that misjudge fewest, the largest."""
+        """The size from which on items do not fit."""
+        limit = self._limits[rung]
+        if limit is None:
+            limit = self._limits[rung] = self._best_limit(rung)
+        return limit
+
+    def _best_limit(self, rung: int) -> float:
+        """The largest of the limits that misjudge fewest."""
         ordered = sorted(self._seen[rung], key=lambda one: one.size)
         wrong = best = sum(one.fits for one in ordered)  # limit at or under all sizes: every fit is misjudged
         limit = ordered[0].size if ordered else float("inf")
