@@ -4,11 +4,13 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 import trimesh
 from safetensors.numpy import save
 
 from models.errors import BadInput
 from models.geometry import Mesh
+from models.students.mesh_deform.network import MeshDeform
 from tasks.stage import Item, Output
 from tasks.train import Train, load_student
 from tests.support import ROOT, TOY_KEY, make_context, make_record
@@ -147,6 +149,21 @@ def test_features_of_several_encoders_are_refused(tmp_path):
     shop.add("other", split="train", encoder="dinov2")
     with pytest.raises(ValueError, match="features are of several kinds"):
         shop.trained(tmp_path)
+
+
+def test_training_out_of_memory_is_measured_and_no_part_of_the_record(output, tmp_path, monkeypatch):
+    inputs = MeshDeform.inputs
+
+    def inputs_of_two_at_most(student, batch):
+        if len(batch.item_B) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return inputs(student, batch)
+
+    monkeypatch.setattr(MeshDeform, "inputs", inputs_of_two_at_most)
+    split = Shop().trained(tmp_path)
+    assert split.measured == {"micro_batch": 2, "accumulate": 2, "validation_batch": 8, "out_of_memory": 1}
+    assert split.facts == output.facts
+    assert split.quality == output.quality | {"val_chamfer": pytest.approx(output.quality["val_chamfer"], rel=1e-2)}
 
 
 def test_planning_imports_neither_torch_nor_scipy():
