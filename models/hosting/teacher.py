@@ -13,6 +13,7 @@ from pydantic import Field
 
 from models.errors import OOM_CLASSES, ItemFailed
 from models.hosting.client import Client, Program
+from models.hosting.environments import READY
 from models.hosting.ladder import Evidence, Ladder
 from models.hosting.messages import Arrays
 from models.machine import visible_gpu
@@ -148,5 +149,5 @@ def _one_gpu(device: str) -> dict[str, str]:
 
 def _environment_of(name: str, environments: Path) -> str:
     """The interpreter that `lostwax teacher setup` made for this teacher, else the one that runs this."""
-    python = environments / name / "bin" / "python"
-    return str(python) if python.exists() else sys.executable
+    home = environments / name
+    return str(home / "bin" / "python") if (home / READY).is_file() else sys.executable
