@@ -34,12 +34,18 @@ def factory(prepared, tmp_path):
     return Factory.copy(prepared, tmp_path / "factory")
 
 
-def row(factory: Factory, ended: Finished, words: str, started: float) -> str:
-    """One row of the table: what is done, what failed, the exit code, how long it took and what was said."""
-    text = ended.stdout + ended.stderr + json.dumps(factory.failed())
+def row(
+    factory: Factory, ended: Finished, words: str, started: float, earlier: dict[str, tuple[str, str]] | None = None
+) -> str:
+    """One row of the table: what is done, what failed, the exit code, how long it took and what was said.
+
+    earlier: items that failed before the teacher, with class and message.
+    """
+    failures = {**factory.failed(), **(earlier or {})}
+    text = ended.stdout + ended.stderr + json.dumps(failures)
     assert words in text, f"{words!r} is not in {text}"
     assert "Traceback" not in ended.stdout + ended.stderr
-    failed = Counter(kind for kind, _ in factory.failed().values())
+    failed = Counter(kind for kind, _ in failures.values())
     bad = ", ".join(f"{count} {kind}" for kind, count in sorted(failed.items())) or "-"
     healthy = len(factory.done())
     return f"{healthy}/{len(factory.ids)} | {bad} | {ended.exit_code} | {time.monotonic() - started:.0f} | {words}"
@@ -98,13 +104,16 @@ def bad_images(factory: Factory) -> str:
     factory.read_labels()
     ended = factory.run()
     assert ended.exit_code == OK
-    upstream = json.loads(factory.workspace.failures_file("ingest").read_text())
-    upstream += json.loads(factory.workspace.failures_file("matte").read_text())
-    classes = {entry["label"]: entry["class"] for entry in upstream}
-    assert classes["truncated"] == classes["empty"] == "bad_input"
+    earlier = {}
+    for stage in ("ingest", "views", "matte"):
+        entries = json.loads(factory.workspace.failures_file(stage).read_text())
+        earlier |= {entry["label"]: (entry["class"], entry["message"]) for entry in entries}
+    assert earlier["truncated"] == ("bad_input", "not a readable image: image file is truncated")
+    assert earlier["empty"][0] == "bad_input"
     assert {"UPPER", "gray_alpha"} <= factory.done()
     assert sum("same" in label for label in factory.done()) == 2
-    return row(factory, ended, "done", started)
+    assert factory.done() | earlier.keys() | factory.failed().keys() >= factory.ids.keys() | {"dot"}
+    return row(factory, ended, "the file is empty (0 bytes)", started, earlier)
 
 
 def run_killed(factory: Factory) -> str:
@@ -205,7 +214,7 @@ def two_runs(factory: Factory) -> str:
     ended = first.wait()
     assert ended.exit_code == OK
     factory.assert_all_but(set())
-    return row(factory, ended, "60 done", started)
+    return row(factory, second, f"pid {first.popen.pid}, since", started)
 
 
 def leak(factory: Factory) -> str:
