@@ -31,7 +31,7 @@ SAVE_EVERY_S = 0.5
 WORTH_A_WORKER_S = 1.0
 MAX_CHUNK = 256
 WINDOW = 30
-"""Items that ended last, by which a stage judges whether to go on."""
+"""Items tried for the first time, the last so many, by which a stage judges whether to go on."""
 CHUNKS_A_WORKER = 4
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LP_NUM_THREADS")
 
@@ -74,8 +74,8 @@ class Dispatch:
         self._saved_at = self._started = time.monotonic()
         self._text = ""
         self._reopened = {(task.id, task.key) for task in plan.reopened}
-        self._last_failed: deque[str | None] = deque(maxlen=WINDOW)
-        """How the last items ended: None for done, else the class."""
+        self._first_tries: deque[str | None] = deque(maxlen=WINDOW)
+        """How the last items fared that were tried for the first time: None for done, else the class."""
         self._hopeless: str | None = None
         self._environment: str | None = None
         self._signal: str | None = None
@@ -216,13 +216,17 @@ class Dispatch:
     def _finish(self, attempt: Attempt) -> None:
         self.computed += 1
         self._rows.append(attempt)
-        self._last_failed.append(None)
+        if (attempt.id, attempt.key) not in self._failures:
+            self._first_tries.append(None)
         self._settle(attempt)
 
     def _charge(self, attempt: Attempt, task: Task) -> None:
         self._rows.append(attempt)
         attempts = self._failures.setdefault((attempt.id, attempt.key), [])
         attempts.append(attempt)
+        if len(attempts) == 1:
+            self._first_tries.append(attempt.outcome)
+            self._judge(attempt)
         if not is_exhausted(attempts, self._params.run.attempts):
             self._pool.pending.append(task)
             return
@@ -230,20 +234,18 @@ class Dispatch:
             self._settle(attempt)  # what is held at a reduced rung stays
             return
         self.exhausted[attempt.id] = attempts
-        self._last_failed.append(attempt.outcome)
-        self._judge(attempt)
 
     def _settle(self, attempt: Attempt) -> None:
         if (attempt.id, attempt.key) in self._reopened:
             self._ledger.settle([(attempt.id, attempt.key)])
 
     def _judge(self, last: Attempt) -> None:
-        """Going on is hopeless when most of the last items failed: something is wrong with more than the items."""
-        failed = Counter(outcome for outcome in self._last_failed if outcome)
-        if len(self._last_failed) == WINDOW and failed.total() > self._params.run.stop_at_failed_share * WINDOW:
+        """Going on is hopeless when most items fail at their first try: something is wrong with more than the items."""
+        failed = Counter(outcome for outcome in self._first_tries if outcome)
+        if len(self._first_tries) == WINDOW and failed.total() > self._params.run.stop_at_failed_share * WINDOW:
             classes = ", ".join(f"{count} {name}" for name, count in failed.most_common())
             self._hopeless = (
-                f"{failed.total()} of the last {WINDOW} items failed ({classes}), over run.stop_at_failed_share; "
+                f"{failed.total()} of the last {WINDOW} new items failed ({classes}), over run.stop_at_failed_share; "
                 f"the last one: {last.message}"
             )
 

@@ -61,7 +61,7 @@ class RunParams(Block):
     max_failed_share: float = Field(0.1, ge=0, le=1)
     """A stage ends with exit code 3 when a larger share of its items is exhausted."""
     stop_at_failed_share: float = Field(0.5, gt=0, le=1)
-    """A stage stops with exit code 3 when a larger share of the last 30 items that ended is exhausted."""
+    """A stage stops with exit code 3 when a larger share of the last 30 items fails at its first try."""
     teacher: TeacherLimits = TeacherLimits()
     price_per_gpu_hour: float = Field(0, ge=0)
     """What `plan` prices GPU-hours with, and `--budget 200USD` is divided by; 0 prices nothing."""

@@ -369,3 +369,24 @@ def test_messages_name_what_to_do_about_a_broken_database(workspace):
         run(workspace)
     Path(workspace.local("toy") / "ledger.db").unlink()
     assert run(workspace).computed == 0
+
+
+def test_a_stage_whose_items_all_fail_stops_early_and_says_with_what(workspace):
+    fill(workspace, plain(200, acts=["raise"]))
+    outcome = run(workspace)
+    assert outcome.exit_code == TOO_MANY_FAILED
+    assert "30 of the last 30 new items failed (30 error), over run.stop_at_failed_share" in outcome.message
+    assert "told to raise" in outcome.message
+    tried = len(list((workspace.root / "tries").iterdir()))
+    assert 30 <= tried < 200
+    assert not workspace.items_file("toy").is_file()
+    again = run(workspace, run={"stop_at_failed_share": 1.0})
+    assert (again.exit_code, again.exhausted) == (OK, 200)
+
+
+def test_failed_items_that_are_tried_again_in_a_row_do_not_stop_the_stage(workspace):
+    fill(workspace, plain(100) | {f"bad{index:02d}": {"acts": ["raise"]} for index in range(14)})
+    outcome = run(workspace)
+    assert (outcome.exit_code, outcome.done, outcome.exhausted) == (OK, 100, 14)
+    fill(workspace, {f"worse{index:02d}": {"acts": ["raise"]} for index in range(14)})
+    assert run(workspace).exhausted == 28
