@@ -306,7 +306,6 @@ CLASS_OF = {
     "silence": "timeout",
     "empty": "empty_output",
     "nan": "empty_output",
-    "print": "killed",
 }
 
 
