@@ -266,6 +266,7 @@ def teacher_try(
 def teacher_setup(
     name: Annotated[str, typer.Argument(help="The teacher.")],
     accept_licence: Annotated[bool, typer.Option(help="Install; else only sizes and licence are shown.")] = False,
+    python: Annotated[str, typer.Option(help="The interpreter that it is made from.")] = sys.executable,
     workspace: WorkspaceOption = HERE,
 ) -> None:
     """Make a teacher's own Python environment, at pinned revisions."""
@@ -278,7 +279,7 @@ def teacher_setup(
         say("run again with --accept-licence to install it")
         return
     try:
-        say(f"ready: {setup(name, environments, accept_licence=True, say=say)}")
+        say(f"ready: {setup(name, environments, accept_licence=True, say=say, python=python)}")
     except (Unavailable, SetupFailed) as error:
         raise StageFailed(str(error)) from error
 

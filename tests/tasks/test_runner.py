@@ -10,6 +10,7 @@ import pytest
 from tasks.collections.files import file_sha256
 from tasks.collections.index import Held
 from tasks.collections.ledger import Attempt, Ledger
+from tasks.dispatch import most_workers
 from tasks.garbage import collect
 from tasks.items import retry
 from tasks.outcome import FAILED, OK, STOPPED, TOO_MANY_FAILED, Outcome, StageFailed
@@ -369,6 +370,22 @@ def test_messages_name_what_to_do_about_a_broken_database(workspace):
         run(workspace)
     Path(workspace.local("toy") / "ledger.db").unlink()
     assert run(workspace).computed == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "num_gpus", "num_workers"),
+    [({}, 3, 3), ({"workers": 2}, 3, 2), ({"workers": 8}, 3, 3), ({"device": "cuda:1"}, 3, 1), ({"workers": 5}, 0, 4)],
+)
+def test_a_stage_that_uses_gpus_has_one_worker_for_each(monkeypatch, setting, num_gpus, num_workers):
+    class OnGpu(Toy):
+        def uses_gpu(self, params):
+            return True
+
+    monkeypatch.setattr("tasks.dispatch.num_gpus", lambda: num_gpus)
+    monkeypatch.setattr("tasks.dispatch.num_cores", lambda: 4)
+    run_params = Params({"run": setting}, [Toy()])
+    assert most_workers(OnGpu(), run_params) == num_workers
+    assert most_workers(Toy(), run_params) == min(4, setting.get("workers", 4))
 
 
 def test_a_stage_whose_items_all_fail_stops_early_and_says_with_what(workspace):
