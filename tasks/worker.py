@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import faulthandler
+import gc
 import json
 import logging
 import math
@@ -133,6 +134,7 @@ class Worker:
         except Unavailable as error:
             self._send({"unavailable": str(error)})
             return
+        gc.freeze()  # the libraries' objects are not walked again between items
         threading.Thread(target=self._keep_house, daemon=True).start()
         try:
             while not self._spent and (task := self._inbox.take(self._settle)) is not None:

@@ -139,8 +139,6 @@ class Client:
                 raise BrokenMachine(f"the teacher ran here before and does not start any more: {error}") from error
         host = self._host
         assert host is not None
-        if self._standby is None:
-            self._standby = self._spawn()
         request = {"id": item_id, "names": list(names), "settings": dict(settings), "seed": seed}
         try:
             host.send({"generate": request}, {"rgba_VHW4": rgba_VHW4})
@@ -180,6 +178,8 @@ class Client:
         loading = {"runtime": program.runtime, "settings": dict(program.settings), "device": program.device}
         try:
             process.send({"load": loading})
+            if self._standby is None:
+                self._standby = self._spawn()
             head, _ = self._await(process, ("ready", "unavailable"))
         except ItemFailed as failed:
             raise Unavailable(f"the teacher does not load: {failed}\n{failed.detail}".strip()) from failed

@@ -52,6 +52,8 @@ class Ladder:
 
     def _best_limit(self, rung: int) -> float:
         """The largest of the limits that misjudge fewest."""
+        if all(one.fits for one in self._seen[rung]):
+            return float("inf")
         ordered = sorted(self._seen[rung], key=lambda one: one.size)
         wrong = best = sum(one.fits for one in ordered)  # limit at or under all sizes: every fit is misjudged
         limit = ordered[0].size if ordered else float("inf")

@@ -22,13 +22,13 @@ def load(settings, device):
     folder = Path(settings["script"])
     if (folder / "missing").exists():
         raise Unavailable((folder / "missing").read_text())
+    started = time.perf_counter()
     append(folder / "loads.log", f"{os.getpid()}\n")
-    time.sleep(settings["load_s"])
     acts = json.loads((folder / "acts.json").read_text()) if (folder / "acts.json").exists() else {}
 
     def generate(request, arrays):
+        started = time.perf_counter()
         item, settings = request["id"], request["settings"]
-        time.sleep(settings["item_s"])
         resolution = settings["resolution"]
         need_mb = resolution * float((arrays["rgba_VHW4"][..., 3] > 127).mean())
         if settings["card_mb"] and need_mb > settings["card_mb"]:
@@ -38,6 +38,7 @@ def load(settings, device):
         tries = folder / "tries" / item
         tries.parent.mkdir(exist_ok=True)
         append(tries, ".")
+        sleep_until(started + settings["item_s"])
         act = todo[min(tries.stat().st_size, len(todo)) - 1]
         vertices = ACTS[act](folder) if act != "ok" else None
         if vertices is None:
@@ -47,7 +48,12 @@ def load(settings, device):
         figures = {"resolution": resolution, "peak_vram_mb": need_mb, "gpu": "simulated"}
         return figures, {"vertices_N3": vertices, "faces_F3": faces}
 
+    sleep_until(started + settings["load_s"])
     return generate
+
+
+def sleep_until(moment):
+    time.sleep(max(0.0, moment - time.perf_counter()))
 
 
 def append(path, text):
