@@ -428,3 +428,7 @@ def guarded(command: Callable[[], object]) -> int:
     except (ValueError, FileNotFoundError) as error:
         say(str(error))
         return WRONG_USAGE
+
+
+if __name__ == "__main__":
+    main()

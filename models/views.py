@@ -47,7 +47,7 @@ def encode_png(image: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> bytes:
 
 def decode_rgba(data: bytes) -> npt.NDArray[np.uint8]:
     """(H, W, 4) uint8 of any image file, turned upright by its EXIF orientation. Raises BadInput."""
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -57,5 +57,7 @@ def decode_rgba(data: bytes) -> npt.NDArray[np.uint8]:
             return np.asarray(upright.convert("RGBA"))
     except BadInput:
         raise
+    except UnidentifiedImageError as error:  # its own message names an object in memory
+        raise BadInput("not a readable image: its bytes are of no known format") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadInput(f"not a readable image: {error}") from error

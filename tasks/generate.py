@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from models.cameras import NAMED_AZIMUTHS_DEG
 from models.errors import BadInput, EmptyOutput, Unavailable
 from models.onnx import Machine
@@ -33,9 +36,7 @@ def generate(workspace: Workspace, params: Params, images: list[Path], out: Path
     machine = Machine(workspace.root, "cpu", 1)
     started = time.perf_counter()
     try:
-        prepared = prepare_images(
-            {view: decode_rgba(path.read_bytes()) for view, path in by_view(images).items()}, params, machine
-        )
+        prepared = prepare_images(read_images(images), params, machine)
     except (BadInput, EmptyOutput) as error:
         raise ValueError(str(error)) from error
     except Unavailable as error:
@@ -46,6 +47,17 @@ def generate(workspace: Workspace, params: Params, images: list[Path], out: Path
     write_atomically(out, mesh.to_glb())
     shape = f"{len(mesh.vertices_N3)} vertices, {len(mesh.faces_F3)} triangles"
     return f"{out}: {shape}, from {', '.join(prepared.views)} in {milliseconds:.0f} ms"
+
+
+def read_images(images: list[Path]) -> dict[str, npt.NDArray[np.uint8]]:
+    """(H, W, 4) uint8 by view. Raises BadInput naming the file, and what `by_view` raises."""
+    read = {}
+    for view, path in by_view(images).items():
+        try:
+            read[view] = decode_rgba(path.read_bytes())
+        except BadInput as error:
+            raise BadInput(f"{path}: {error}") from error
+    return read
 
 
 def by_view(images: list[Path]) -> dict[str, Path]:

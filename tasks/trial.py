@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ import numpy as np
 from models import plugins
 from models.errors import BadInput, BrokenMachine, EmptyOutput, ItemFailed, Unavailable
 from models.onnx import Machine
-from models.views import Views, decode_rgba, encode_png
+from models.views import Views, encode_png
 from tasks.collections.files import write_atomically
-from tasks.generate import by_view
+from tasks.generate import read_images
 from tasks.matte import Cutter
 from tasks.outcome import StageFailed
 from tasks.params import Params
@@ -36,6 +37,8 @@ def try_teacher(workspace: Workspace, params: Params, name: str, images: list[Pa
     module = plugins.load("teachers", name)
     if module.NEEDS_CAMERAS:
         raise ValueError(f"the {name} teacher needs cameras, and images from outside have none")
+    if hasattr(module, "find_files"):
+        raise ValueError(f"the {name} teacher reads what was made elsewhere: there is nothing to try it with")
     try:
         views = _cut(workspace, params, images)
         device = resolve_device(params.run.device, 0)
@@ -64,7 +67,7 @@ def try_teacher(workspace: Workspace, params: Params, name: str, images: list[Pa
     memory = [f"{shape.measured[key]:.0f} MB {words}" for key, words in peaks if shape.measured.get(key)]
     reduced = [f"made at rung {shape.rung} of the ladder"] if shape.rung else []
     return [
-        f"{out}: {quality['vertices']} vertices, {quality['faces']} triangles, {quality['components']} pieces, "
+        f"{out}: {quality['vertices']} vertices, {quality['faces']} triangles, {_pieces(quality)}, "
         + ("closed" if quality["watertight"] else "not closed"),
         f"{picture}: what it was given, and the mesh from around",
         ", ".join([f"{seconds:.1f} s after {loaded_s:.1f} s of loading", *memory, *reduced]),
@@ -72,9 +75,14 @@ def try_teacher(workspace: Workspace, params: Params, name: str, images: list[Pa
     ]
 
 
+def _pieces(quality: Mapping[str, Any]) -> str:
+    count = quality["components"]
+    return "1 piece" if count == 1 else f"{count} pieces"
+
+
 def _cut(workspace: Workspace, params: Params, images: list[Path]) -> Views:
     cutter = Cutter(params, Machine(workspace.root, "cpu", 1))
-    cut = {view: cutter.cut(decode_rgba(path.read_bytes())).rgba_SS4 for view, path in by_view(images).items()}
+    cut = {view: cutter.cut(rgba_HW4).rgba_SS4 for view, rgba_HW4 in read_images(images).items()}
     return Views(tuple(cut), np.stack(list(cut.values())))
 
 
