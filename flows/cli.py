@@ -8,7 +8,7 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -40,6 +40,8 @@ ApiOption = Annotated[str | None, typer.Option(help="The server's API; by defaul
 HERE = Path()
 POOL = "lostwax"
 NONE: list[str] = []
+MAX_REASONS, MAX_LABELS = 10, 3
+"""How much of what failed `status` tells."""
 
 
 @app.command()
@@ -130,8 +132,24 @@ def status(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> No
         )
     console().print(table)
     for stage in stages:
-        for entry in [entry for entry in stage.failed if entry["state"] != "skipped"][:10]:
-            say(f"{stage.stage}: {entry['label']}: {entry['class']}: {entry['message']}")
+        for line in failure_lines(stage.failed):
+            say(f"{stage.stage}: {line}")
+
+
+def failure_lines(failed: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What failed and why, the items that share a reason on one line; skipped ones are no failures."""
+    labels: dict[str, list[str]] = {}
+    for entry in failed:
+        if entry["state"] != "skipped":
+            labels.setdefault(f"{entry['class']}: {entry['message']}", []).append(entry["label"])
+    lines = [f"{_some(names)}: {reason}" for reason, names in labels.items()]
+    more = len(lines) - MAX_REASONS
+    return [*lines[:MAX_REASONS], *([f"and {more} more reasons; --json has them all"] if more > 0 else [])]
+
+
+def _some(labels: list[str]) -> str:
+    more = len(labels) - MAX_LABELS
+    return ", ".join(labels[:MAX_LABELS]) + (f" and {more} more" if more > 0 else "")
 
 
 @app.command()
