@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from textwrap import shorten
 from typing import Any
 
 from models.machine import num_gpus
@@ -94,8 +95,8 @@ def _forecast_stage(
     with Ledger(workspace.local(stage.name)) as ledger:
         plan, refusal, words = StagePlan(recipe), None, list[str]()
         unknown = bool(uncertain) and (stage.product or _needs_a_product(stage))
+        context = planning_context(stage, workspace, params, stats, upstreams)
         if not unknown or stage.product:
-            context = planning_context(stage, workspace, params, stats, upstreams)
             failures = published_failures(workspace.failures_file(stage.name)) | ledger.failures()
             found = plan_stage(stage, context, recipe, held, failures, params.run.attempts, ledger.reopened())
             if not unknown or found.settled:
@@ -106,6 +107,7 @@ def _forecast_stage(
         else:
             products = {name for name in stage.upstreams if load_stage(name).product}
             uncertain = (uncertain | ahead[stage.upstreams[0]].lines.keys()) - products
+        uncertain = {item_id for item_id in uncertain if stage.may_want(item_id, context)}
         known = held.ids()
         reopened = {task.id for task in plan.reopened}
         stale = plan.stale | (uncertain & known) | reopened
@@ -118,6 +120,7 @@ def _forecast_stage(
         why = words + _why_stale(recipe, held, ledger, plan.stale) + (["its inputs may change"] if uncertain else [])
         why += [f"{len(reopened)} made at a reduced rung, to be made again"] if reopened else []
         why += [f"will stop: {refusal}"] if refusal else []
+        why += _why_blocked(workspace, stage.name, missing)
         planned = Forecast(
             stage=stage.name,
             total=plan.total + len(uncertain - {task.id for task in plan.pending}),
@@ -156,6 +159,14 @@ def _why_stale(recipe: Recipe, held: Held, ledger: Ledger, stale: set[str]) -> l
             else:
                 reasons |= set(differences(ledger.recipe(record.recipe), recipe.content))
     return sorted(reasons)
+
+
+def _why_blocked(workspace: Workspace, name: str, pending: set[str]) -> list[str]:
+    """What the last run could not begin for want of something, and is tried again."""
+    path = workspace.failures_file(name)
+    entries = json.loads(path.read_text()) if path.is_file() else []
+    reasons = [entry["message"] for entry in entries if entry["state"] == "blocked" and entry["id"] in pending]
+    return [f"{len(reasons)} blocked last time: {shorten(reasons[0], 60, placeholder=' ...')}"] if reasons else []
 
 
 def differences(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> list[str]:

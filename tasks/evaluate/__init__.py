@@ -68,6 +68,10 @@ class Evaluate(Stage):
     def uses_gpu(self, params: Any) -> bool:
         return True
 
+    def may_want(self, item_id: str, context: Context) -> bool:
+        record = context.upstreams["ingest"].records.get(item_id)
+        return record is None or _split(record) == context.params.stage(self.name).split
+
     def wanted(self, context: Context) -> Iterator[Wanted]:
         block: EvaluateParams = context.params.stage(self.name)
         ingested = context.upstreams["ingest"].records

@@ -177,6 +177,9 @@ def test_only_the_chosen_split_is_wanted(tmp_path: Path) -> None:
     shop = Shop.stocked()
     assert set(shop.keys(tmp_path)) == {"test-a"}
     assert set(shop.keys(tmp_path, split="train")) == {"train-a", "train-b"}
+    context = shop.context(tmp_path)
+    may_want = {item_id: Evaluate().may_want(item_id, context) for item_id in ("train-a", "test-a", "new")}
+    assert may_want == {"train-a": False, "test-a": True, "new": True}
 
 
 def test_the_key_follows_the_student_the_item_and_the_training_items(tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ import pytest
 from tasks.collections.files import file_sha256
 from tasks.collections.index import Held
 from tasks.collections.ledger import Attempt, Ledger
+from tasks.collections.statcache import StatCache
 from tasks.dispatch import most_workers
 from tasks.garbage import collect
 from tasks.items import retry
 from tasks.outcome import FAILED, OK, STOPPED, TOO_MANY_FAILED, Outcome, StageFailed
+from tasks.overview import _forecast_stage
 from tasks.params import Params
 from tasks.planning import make_recipe, plan_stage, published_failures
 from tasks.runner import planning_context, run_stage
@@ -220,6 +222,16 @@ def test_blocked_items_are_charged_nothing_and_tried_again_by_the_next_run(works
     with Ledger(workspace.local("toy")) as ledger:
         assert ledger.failures() == {}
     assert (run(workspace).done, run(workspace).blocked) == (3, 0)
+
+
+def test_the_plan_says_that_items_were_blocked(workspace):
+    fill(workspace, plain(2) | {"photo": {"acts": ["unavailable", "ok"]}})
+    run(workspace)
+    stats = StatCache(workspace.stat_cache_file)
+    forecast, _ = _forecast_stage(Toy(), workspace, params(), {}, stats, {})
+    stats.close()
+    assert (forecast.fresh, forecast.missing) == (2, 1)
+    assert forecast.why == ["1 blocked last time: told to be unavailable; install nothing"]
 
 
 def test_a_stage_whose_every_item_is_blocked_fails_with_the_reason(workspace):
