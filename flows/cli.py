@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import re
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -16,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from flows.budget import deadline_of
 from tasks.collections.holder import HeldByAnother
 from tasks.outcome import FAILED, HELD, STOPPED, WRONG_USAGE, StageFailed
 from tasks.params import Params, load_params
@@ -62,7 +61,7 @@ def run(
     workspace: WorkspaceOption = HERE,
     until: Annotated[str | None, typer.Option(help="The last stage to run.")] = None,
     limit: Annotated[int | None, typer.Option(help="Take at most this many items (an override).")] = None,
-    budget: Annotated[str | None, typer.Option(help="Stop handing out work after 90s, 30m, 48h or 200USD.")] = None,
+    budget: Annotated[str, typer.Option(help="Stop handing out work after 90s, 30m, 48h or 200USD.")] = "",
     overrides: SetOption = NONE,
     strict: Annotated[bool, typer.Option(help="Any failed item ends the run with exit code 3.")] = False,
 ) -> None:
@@ -72,10 +71,10 @@ def run(
     overrides = [*overrides, *([f"ingest.limit={limit}"] if limit is not None else [])]
     params = load_params(found.params_file, overrides)
     check_versions(found)
-    deadline = None if budget is None else time.monotonic() + parse_budget(budget, params.run.price_per_gpu_hour)
+    stop_at = deadline_of(budget, params.run.price_per_gpu_hour)
     from flows.local import run_here
 
-    raise typer.Exit(run_here(found, until=until, overrides=overrides, strict=strict, deadline=deadline))
+    raise typer.Exit(run_here(found, until=until, overrides=overrides, strict=strict, deadline=stop_at))
 
 
 @app.command()
@@ -363,29 +362,6 @@ def open_workspace(folder: Path, overrides: list[str]) -> tuple[Workspace, Param
     """The workspace with validated params and versions."""
     found = Workspace.find(folder)
     return found, load_params(found.params_file, overrides), check_versions(found)
-
-
-def parse_budget(text: str, price_per_gpu_hour: float) -> float:
-    """Seconds that a budget of time or money lasts, with every GPU of this machine paid for. Raises ValueError."""
-    if not text.upper().endswith("USD"):
-        return parse_duration(text)
-    from models.machine import num_gpus
-
-    try:
-        money = float(text[:-3])
-    except ValueError:
-        raise ValueError(f"--budget {text!r}: write money as 200USD") from None
-    if price_per_gpu_hour <= 0:
-        raise ValueError(f"--budget {text}: set run.price_per_gpu_hour, what one GPU costs an hour")
-    return 3600 * money / (price_per_gpu_hour * max(1, num_gpus()))
-
-
-def parse_duration(text: str) -> float:
-    """Seconds of "90s", "30m", "48h" or "2d". Raises ValueError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
-    if not match:
-        raise ValueError(f"--budget {text!r}: write it as 90s, 30m, 48h, 2d or 200USD")
-    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
 def duration(seconds: float) -> str:

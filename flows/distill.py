@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from prefect import flow, get_run_logger
 
 from flows.artifacts import summarise
+from flows.budget import deadline_of
 from flows.dvc_lock import DvcLock
 from flows.stages import StageEnded, stage_tasks
 from tasks.outcome import Outcome, Progress
@@ -30,7 +30,7 @@ def distill(
     until: Until = LAST,
     overrides: list[str] = NONE,
     strict: bool = False,
-    budget_hours: float = 0.0,
+    budget: str = "",
 ) -> list[str]:
     """Run the stages of a workspace; returns a line for each.
 
@@ -41,15 +41,16 @@ def distill(
         until: The last stage to run.
         overrides: Params to change, as block.name=value; such a run is kept, but not recorded in dvc.lock.
         strict: Any failed item ends the run.
-        budget_hours: Hand out no more work after this many hours; 0 is no limit. The next run resumes.
+        budget: Hand out no more work after 30m, 48h or 200USD (by run.price_per_gpu_hour). The next run resumes.
     """
     logger = get_run_logger()
+    found = Workspace.find(Path(workspace))
     outcomes = run_stages(
-        Workspace.find(Path(workspace)),
+        found,
         until=until.value,
         overrides=overrides,
         strict=strict,
-        deadline=time.monotonic() + budget_hours * 3600 if budget_hours else None,
+        deadline=deadline_of(budget, load_params(found.params_file, overrides).run.price_per_gpu_hour),
         listener=lambda _: None,
         say=logger.info,
     )

@@ -148,7 +148,7 @@ def test_every_parameter_is_flat_and_described_so_that_the_form_in_the_ui_works(
     from flows.distill import distill
 
     schema = parameter_schema(distill).model_dump()
-    assert list(schema["properties"]) == ["workspace", "until", "overrides", "strict", "budget_hours"]
+    assert list(schema["properties"]) == ["workspace", "until", "overrides", "strict", "budget"]
     for name, field in schema["properties"].items():
         assert "anyOf" not in field, name
         assert field["description"], name
