@@ -19,7 +19,7 @@ from prefect.artifacts import (
 
 from tasks import contact_sheet as gate_sheet
 from tasks.gate.verdict import GateParams
-from tasks.outcome import OK, STOPPED, Outcome, Progress
+from tasks.outcome import OK, STOPPED, Outcome, Progress, counted
 from tasks.stage import Upstream
 from tasks.worker import open_upstream
 from tasks.workspace import Workspace
@@ -57,7 +57,7 @@ class StageArtifacts:
         self._show(100.0 * ended / max(1, outcome.total), outcome.line())
         if rows := failure_rows(workspace, self._stage):
             first = f", the first {MAX_ROWS}:" if len(rows) > MAX_ROWS else ""
-            words = f"{len(rows)} items of {self._stage} are not done{first}"
+            words = f"{counted(len(rows))} of {self._stage} not done{first}"
             create_table_artifact(rows[:MAX_ROWS], key=f"{self._stage}-failures", description=words)
         if outcome.computed and (sheet := contact_sheet(open_upstream(workspace, self._stage))):
             create_markdown_artifact(_as_markdown(sheet), key=f"{self._stage}-samples", description="Front views")

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from flows.budget import deadline_of
 from tasks.collections.holder import HeldByAnother
-from tasks.outcome import FAILED, HELD, STOPPED, WRONG_USAGE, StageFailed
+from tasks.outcome import FAILED, HELD, STOPPED, WRONG_USAGE, StageFailed, counted
 from tasks.params import Params, load_params
 from tasks.runner import run_order
 from tasks.stages import ORDER
@@ -203,10 +203,10 @@ def retry(
     run_order(ORDER, stage)
     if degraded:
         num = retry_degraded(Workspace.find(workspace), stage)
-        say(f"{num} items of {stage} will be made again" if num else f"no item of {stage} was made with less")
+        say(f"{counted(num)} of {stage} to be made again" if num else f"no item of {stage} was made with less")
         return
     num = reopen(Workspace.find(workspace), stage, failure_class)
-    say(f"{num} items of {stage} are open again" if num else f"no item of {stage} is exhausted")
+    say(f"{counted(num)} of {stage} open again" if num else f"no item of {stage} is exhausted")
 
 
 @app.command()

@@ -8,6 +8,11 @@ OK, FAILED, WRONG_USAGE, TOO_MANY_FAILED, HELD, STOPPED = range(6)
 """Exit codes: done, failed, wrong usage, too many items failed, held by another run, stopped and resumable."""
 
 
+def counted(number: int, what: str = "item") -> str:
+    """`1 item`, `2 items`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 class StageFailed(Exception):
     """The stage cannot go on; what is finished is safe. The message says why and what to do."""
 

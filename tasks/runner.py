@@ -19,7 +19,7 @@ from tasks.collections.records import RecordLines, canonical, from_line, read_it
 from tasks.collections.spool import recover
 from tasks.collections.statcache import StatCache
 from tasks.dispatch import BrokenEnvironment, Dispatch, Hopeless, record_recovered
-from tasks.outcome import FAILED, OK, STOPPED, TOO_MANY_FAILED, Outcome, Progress, StageFailed, Stopped
+from tasks.outcome import FAILED, OK, STOPPED, TOO_MANY_FAILED, Outcome, Progress, StageFailed, Stopped, counted
 from tasks.params import Params
 from tasks.planning import INTERRUPTED, StagePlan, make_recipe, plan_stage, published_failures
 from tasks.stage import Context, Record, Stage, Upstream
@@ -235,15 +235,15 @@ class StageRun:
         counts = self._counts(plan, dispatch)
         exhausted, limit = counts["exhausted"], self._params.run.max_failed_share
         if dispatch.unavailable:
-            return FAILED, f"{counts['blocked']} items wait: {dispatch.unavailable}"
+            return FAILED, f"{counted(counts['blocked'])} blocked: {dispatch.unavailable}"
         if counts["blocked"] and not counts["done"]:
             return FAILED, f"every item is blocked: {next(iter(dispatch.blocked.values()))}"
         share = exhausted / max(1, plan.total - counts["skipped"])
         if exhausted and (strict or share > limit):
             rule = "--strict allows none" if strict else f"run.max_failed_share allows {limit:.0%}"
-            return TOO_MANY_FAILED, f"{exhausted} items failed ({share:.0%}; {rule}); `lostwax status` shows why"
+            return TOO_MANY_FAILED, f"{counted(exhausted)} failed ({share:.0%}; {rule}); `lostwax status` shows why"
         if exhausted:
-            return OK, f"{exhausted} items failed, within run.max_failed_share = {limit:.0%}"
+            return OK, f"{counted(exhausted)} failed, within run.max_failed_share = {limit:.0%}"
         return OK, "; ".join(plan.notes)
 
     def _outcome(self, plan: StagePlan, dispatch: Dispatch, recovered: int, code: int, message: str) -> Outcome:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from models.views import Views, encode_png
 from tasks.collections.files import write_atomically
 from tasks.generate import read_images
 from tasks.matte import Cutter
-from tasks.outcome import StageFailed
+from tasks.outcome import StageFailed, counted
 from tasks.params import Params
 from tasks.stage import Context
 from tasks.teach import check, site_of
@@ -67,17 +66,12 @@ def try_teacher(workspace: Workspace, params: Params, name: str, images: list[Pa
     memory = [f"{shape.measured[key]:.0f} MB {words}" for key, words in peaks if shape.measured.get(key)]
     reduced = [f"made at rung {shape.rung} of the ladder"] if shape.rung else []
     return [
-        f"{out}: {quality['vertices']} vertices, {quality['faces']} triangles, {_pieces(quality)}, "
+        f"{out}: {quality['vertices']} vertices, {quality['faces']} triangles, {counted(quality['components'], 'piece')}, "
         + ("closed" if quality["watertight"] else "not closed"),
         f"{picture}: what it was given, and the mesh from around",
         ", ".join([f"{seconds:.1f} s after {loaded_s:.1f} s of loading", *memory, *reduced]),
         f"licence of what it makes: {teacher.licence}",
     ]
-
-
-def _pieces(quality: Mapping[str, Any]) -> str:
-    count = quality["components"]
-    return "1 piece" if count == 1 else f"{count} pieces"
 
 
 def _cut(workspace: Workspace, params: Params, images: list[Path]) -> Views:
