@@ -66,8 +66,8 @@ def try_teacher(workspace: Workspace, params: Params, name: str, images: list[Pa
     memory = [f"{shape.measured[key]:.0f} MB {words}" for key, words in peaks if shape.measured.get(key)]
     reduced = [f"made at rung {shape.rung} of the ladder"] if shape.rung else []
     return [
-        f"{out}: {quality['vertices']} vertices, {quality['faces']} triangles, {counted(quality['components'], 'piece')}, "
-        + ("closed" if quality["watertight"] else "not closed"),
+        f"{out}: {quality['vertices']} vertices, {quality['faces']} triangles, "
+        f"{counted(quality['components'], 'piece')}, {'closed' if quality['watertight'] else 'not closed'}",
         f"{picture}: what it was given, and the mesh from around",
         ", ".join([f"{seconds:.1f} s after {loaded_s:.1f} s of loading", *memory, *reduced]),
         f"licence of what it makes: {teacher.licence}",
