@@ -16,7 +16,8 @@ from tasks.collections.statcache import StatCache
 from tasks.overview import differences
 from tasks.params import Params
 from tasks.planning import make_recipe
-from tasks.runner import Labels
+from tasks.runner import Labels, UpstreamLines, planning_context
+from tasks.stage import Stage
 from tasks.stages import load_stage
 from tasks.worker import open_upstream
 from tasks.workspace import Workspace
@@ -67,11 +68,7 @@ def explain(
             with Ledger(workspace.local(stage.name)) as ledger:
                 if record is None:
                     state = failure["state"] if failure else "absent"
-                    why = (
-                        failure["message"]
-                        if failure
-                        else f"no upstream stage has brought it here ({', '.join(stage.upstreams)})"
-                    )
+                    why = failure["message"] if failure else _why_absent(stage, workspace, params, stats, item_id)
                 elif record.recipe != recipe.name:
                     state, why = "stale", "; ".join(differences(ledger.recipe(record.recipe), recipe.content))
                 else:
@@ -85,6 +82,19 @@ def explain(
         return found
     finally:
         stats.close()
+
+
+def _why_absent(stage: Stage, workspace: Workspace, params: Params, stats: StatCache, item_id: str) -> str:
+    upstreams = {name: UpstreamLines(workspace, name, stats) for name in stage.upstreams}
+    for name, upstream in upstreams.items():
+        upstream.adopt(read_items(workspace.items_file(name)).lines)
+    context = planning_context(stage, workspace, params, stats, upstreams)
+    if reason := stage.unwanted(item_id, context):
+        return reason
+    first = stage.upstreams[0] if stage.upstreams else None
+    if first and item_id not in context.upstreams[first].records:
+        return f"{first} has not brought it here"
+    return "not computed yet"
 
 
 def show(workspace: Workspace, item_id: str, names: Iterable[str], out: Path) -> list[Path]:

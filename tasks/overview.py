@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import asdict, dataclass, field
 from textwrap import shorten
 from typing import Any
@@ -107,7 +107,7 @@ def _forecast_stage(
         else:
             products = {name for name in stage.upstreams if load_stage(name).product}
             uncertain = (uncertain | ahead[stage.upstreams[0]].lines.keys()) - products
-        uncertain = {item_id for item_id in uncertain if stage.may_want(item_id, context)}
+        uncertain = {item_id for item_id in uncertain if stage.unwanted(item_id, context) is None}
         known = held.ids()
         reopened = {task.id for task in plan.reopened}
         stale = plan.stale | (uncertain & known) | reopened
@@ -170,12 +170,26 @@ def _why_blocked(workspace: Workspace, name: str, pending: set[str]) -> list[str
 
 
 def differences(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> list[str]:
-    """`params.size_px: 128 -> 160` for every leaf that differs between two recipes."""
+    """`params.size_px: 128 -> 160` for every leaf that differs between two recipes.
+
+    Where one plug-in has taken the place of another, what each of them was set to says nothing.
+    """
     if before is None:
         return ["made elsewhere, under other params or versions"]
-    old, new = dict(_leaves(before)), dict(_leaves(now))
+    exchanged = before["plugins"].keys() ^ now["plugins"].keys()
+    old, new = (dict(_leaves(_without(recipe, exchanged))) for recipe in (before, now))
     changed = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
-    return [f"{name}: {json.dumps(old.get(name))} -> {json.dumps(new.get(name))}" for name in changed]
+    reasons = [f"{name}: {json.dumps(old.get(name))} -> {json.dumps(new.get(name))}" for name in changed]
+    return reasons or [f"{name}: {'added' if name in now['plugins'] else 'gone'}" for name in sorted(exchanged)]
+
+
+def _without(recipe: Mapping[str, Any], plugins: Set[str]) -> dict[str, Any]:
+    """A recipe without the params and versions of these plug-ins."""
+    parts = {part: dict(recipe[part]) for part in ("plugins", "versions")}
+    for part in parts.values():
+        for name in plugins & part.keys():
+            del part[name]
+    return {**recipe, **parts}
 
 
 def _leaves(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

@@ -211,9 +211,9 @@ class Stage:
             inputs = tuple((f"{stage}/{name}", records[stage].files[name].sha256) for stage, name in reads)
             yield Wanted(item_id, item_id, inputs, records, skip)
 
-    def may_want(self, item_id: str, context: Context) -> bool:
-        """Whether an item whose records upstream are still to be made could be wanted: for the bounds of a plan."""
-        return True
+    def unwanted(self, item_id: str, context: Context) -> str | None:
+        """Why it has no use for an item, whatever upstream stages still make of it; None where it may want it."""
+        return None
 
     def refusal(self, context: Context) -> str | None:
         """Why it will not work on these upstreams though it could, and what to do; None where it will (exit code 5)."""

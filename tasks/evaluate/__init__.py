@@ -68,9 +68,11 @@ class Evaluate(Stage):
     def uses_gpu(self, params: Any) -> bool:
         return True
 
-    def may_want(self, item_id: str, context: Context) -> bool:
-        record = context.upstreams["ingest"].records.get(item_id)
-        return record is None or _split(record) == context.params.stage(self.name).split
+    def unwanted(self, item_id: str, context: Context) -> str | None:
+        record, wanted = context.upstreams["ingest"].records.get(item_id), context.params.stage(self.name).split
+        if record is None or _split(record) == wanted:
+            return None
+        return f"it is in the {_split(record)} split; {wanted} is evaluated"
 
     def wanted(self, context: Context) -> Iterator[Wanted]:
         block: EvaluateParams = context.params.stage(self.name)

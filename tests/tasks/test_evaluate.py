@@ -178,8 +178,8 @@ def test_only_the_chosen_split_is_wanted(tmp_path: Path) -> None:
     assert set(shop.keys(tmp_path)) == {"test-a"}
     assert set(shop.keys(tmp_path, split="train")) == {"train-a", "train-b"}
     context = shop.context(tmp_path)
-    may_want = {item_id: Evaluate().may_want(item_id, context) for item_id in ("train-a", "test-a", "new")}
-    assert may_want == {"train-a": False, "test-a": True, "new": True}
+    assert Evaluate().unwanted("train-a", context) == "it is in the train split; test is evaluated"
+    assert [Evaluate().unwanted(item_id, context) for item_id in ("test-a", "new")] == [None, None]
 
 
 def test_the_key_follows_the_student_the_item_and_the_training_items(tmp_path: Path) -> None:
