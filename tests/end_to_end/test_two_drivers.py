@@ -114,6 +114,15 @@ def status(workspace: Path) -> dict[str, dict[str, dict[str, int]]]:
     return {stage["stage"]: stage for stage in stages}
 
 
+def test_explain_says_why_a_stage_has_no_use_for_an_item(finished: Path) -> None:
+    records = map(json.loads, items(finished, "ingest").splitlines())
+    label = next(record["facts"]["label"] for record in records if record["facts"]["split"] == "train")
+    stages = json.loads(lostwax(finished, "explain", label, "--json").stdout)["stages"]
+    states = {stage["stage"]: (stage["state"], stage["why"]) for stage in stages}
+    assert states["gate"] == ("done", "accepted")
+    assert states["evaluate"] == ("absent", "it is in the train split; test is evaluated")
+
+
 def test_a_second_run_computes_nothing_and_dvc_then_runs_no_stage(finished: Path) -> None:
     before = {stage: items(finished, stage) for stage in ORDER}
     lostwax(finished, "run")
