@@ -63,7 +63,10 @@ def stage_tasks() -> dict[str, Callable[..., Any]]:
 
 
 def as_task(name: str, rule: Rule) -> Task[..., Any]:
-    """The stage as a Prefect task. Its result is the Outcome; StageEnded, StageFailed and HeldByAnother fail it."""
+    """The stage as a Prefect task. Its result is the Outcome; StageEnded, StageFailed and HeldByAnother fail it.
+
+    Without tags: for a task that has some, Prefect asks the server for a concurrency slot, which takes up to seconds.
+    """
 
     @task(
         name=name,
@@ -74,7 +77,6 @@ def as_task(name: str, rule: Rule) -> Task[..., Any]:
         retry_condition_fn=_should_retry,
         cache_policy=NO_CACHE,
         persist_result=False,
-        tags=["lostwax", name],
     )
     def run(
         workspace: Workspace,
