@@ -74,8 +74,8 @@ class Run:
 
         def all_ended() -> bool:
             tasks = post(f"{self.api}/task_runs/filter", {"flow_runs": {"id": {"any_": [self.id]}}})
-            names.update({task["name"]: task["state"]["name"] for task in tasks})
-            return sum(task["state"]["type"] in ("COMPLETED", "FAILED") for task in tasks) == num
+            names.update({task["name"]: task["state_name"] for task in tasks})
+            return sum(task["state_type"] in ("COMPLETED", "FAILED") for task in tasks) == num
 
         wait_until(all_ended, every_s=0.1)
         return names
