@@ -74,6 +74,7 @@ class Run:
 
         def all_ended() -> bool:
             tasks = post(f"{self.api}/task_runs/filter", {"flow_runs": {"id": {"any_": [self.id]}}})
+            names.clear()
             names.update({task["name"]: task["state_name"] for task in tasks})
             return sum(task["state_type"] in ("COMPLETED", "FAILED") for task in tasks) == num
 
