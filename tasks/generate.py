@@ -15,8 +15,8 @@ from models.views import decode_rgba
 from tasks.collections.files import write_atomically
 from tasks.outcome import StageFailed
 from tasks.params import Params
-from tasks.prepare import prepare_images
-from tasks.train import load_student
+from tasks.prepare import prepare_images, prepared_as
+from tasks.train import load_student, preparation_of
 from tasks.worker import open_upstream
 from tasks.workspace import Workspace
 
@@ -32,7 +32,14 @@ def generate(workspace: Workspace, params: Params, images: list[Path], out: Path
     train = open_upstream(workspace, "train")
     if "train" not in train.records:
         raise StageFailed(f"no trained student in {workspace.root}; run `lostwax run --until train`")
-    student = load_student({name: train.read("train", name) for name in train.records["train"].files})
+    files = {name: train.read("train", name) for name in train.records["train"].files}
+    try:
+        student, params = load_student(files), prepared_as(preparation_of(files), params)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise StageFailed(
+            f"the trained student is of another version of lostwax ({type(error).__name__}: {error}); "
+            "`lostwax run --until train` makes it anew"
+        ) from error
     machine = Machine(workspace.root, "cpu", 1)
     started = time.perf_counter()
     try:
@@ -41,6 +48,8 @@ def generate(workspace: Workspace, params: Params, images: list[Path], out: Path
         raise ValueError(str(error)) from error
     except Unavailable as error:
         raise StageFailed(str(error)) from error
+    if prepared.encoder != student.spec.encoder:
+        raise StageFailed(f"the student was trained on grids of {student.spec.encoder}; here is {prepared.encoder}")
     (mesh,) = student.predict(prepared.tokens_VHWC[None], prepared.views)
     milliseconds = (time.perf_counter() - started) * 1000
     out.parent.mkdir(parents=True, exist_ok=True)

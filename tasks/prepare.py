@@ -13,6 +13,8 @@ from models.errors import BadInput, EmptyOutput
 from models.onnx import Machine
 from tasks.features import FeatureParams, open_encoder
 from tasks.matte import Cutout, Cutter
+from tasks.params import Params
+from tasks.stage import Json
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,35 @@ class Prepared:
     cutouts: tuple[Cutout, ...]
     tokens_VHWC: npt.NDArray[np.float16]
     encoder: str
+
+
+CROP = {"size_px", "padding", "alpha_threshold"}
+"""What of the block of matte decides how an object lies in its image."""
+
+
+def preparation(params: Params) -> dict[str, Json]:
+    """The params by which an image becomes a student's grids, as blocks of params.yaml: kept with the student.
+
+    Not the matte's model: a mask is a mask, whoever made it.
+    """
+    features: FeatureParams = params.stage("features")
+    encoder = params.plugin("encoders", features.encoder)
+    return {
+        "matte": params.stage("matte").model_dump(mode="json", include=CROP),
+        "features": {"encoder": features.encoder, "views": list(features.views)},
+        "encoders": {features.encoder: encoder.model_dump(mode="json", exclude=set(encoder.LOCAL))},
+    }
+
+
+def prepared_as(kept: Mapping[str, Any], params: Params) -> Params:
+    """`params` with what `preparation` kept in place of what they say now. Raises ValueError."""
+    raw = dict(params.raw)
+    for block in ("matte", "features"):
+        raw[block] = {**(raw.get(block) or {}), **kept[block]}
+    encoders = dict(raw.get("encoders") or {})
+    for name, values in kept["encoders"].items():
+        encoders[name] = {**(encoders.get(name) or {}), **values}
+    return Params({**raw, "encoders": encoders})
 
 
 def prepare_images(images: Mapping[str, npt.NDArray[np.uint8]], params: Any, machine: Machine) -> Prepared:

@@ -28,6 +28,7 @@ from models.training.recipe import Recipe
 from tasks.features import GRIDS
 from tasks.gate.verdict import GateParams, refusal, tally, verdict
 from tasks.new_data import Choice, Chooser, OnNewData, Start, weights_of
+from tasks.prepare import preparation
 from tasks.stage import Context, Inputs, Item, Json, Output, Record, Stage, Upstream, Wanted, item_key
 
 if TYPE_CHECKING:
@@ -90,12 +91,12 @@ class Train(Stage):
         """One product, whose key holds every file it reads and every fact that decides how it is used."""
         block: TrainParams = context.params.stage(self.name)
         sources = find_sources(context.upstreams, ("train", "val"), context.params.stage("gate"))
-        views = ("views", _digest(list(_view_names(context))))
+        prepared = ("preparation", _digest(preparation(context.params)))
         by_item = {source.id: source.inputs() for source in sources}
 
         def inputs(items: frozenset[str], start: Start | None) -> Inputs:
             read = [entry for item_id, entries in by_item.items() if item_id in items for entry in entries]
-            return (views, *read, *([("warm start", _digest(start.to_json()))] if start else []))
+            return (prepared, *read, *([("warm start", _digest(start.to_json()))] if start else []))
 
         choice = _choose(block, context, sources, lambda items, start: item_key(context.recipe, inputs(items, start)))
         yield Wanted(
@@ -132,6 +133,12 @@ def load_student(files: Mapping[str, bytes]) -> Student:
     student: Student = plugin.create(plugin.Params(**description["params"]), spec, seed=0)
     student.network.load_state_dict(load(files[WEIGHTS]))
     return student
+
+
+def preparation_of(files: Mapping[str, bytes]) -> Mapping[str, Any]:
+    """How the images of a train product were made ready; see `tasks.prepare`."""
+    kept: Mapping[str, Any] = json.loads(files[DESCRIPTION])["preparation"]
+    return kept
 
 
 @dataclass(frozen=True)
@@ -245,7 +252,8 @@ def _describe(context: Context, spec: FeatureSpec) -> dict[str, Json]:
     """student.json: what it takes to make the student again."""
     name = context.params.stage("train").student
     params = context.params.plugin("students", name).model_dump(mode="json")
-    return {"student": name, "params": params, "features": spec.to_json()}
+    kept = preparation(context.params)
+    return {"student": name, "params": params, "features": spec.to_json(), "preparation": kept}
 
 
 def _train(item: Item, context: Context) -> Output:

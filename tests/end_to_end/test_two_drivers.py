@@ -225,6 +225,20 @@ def test_a_photo_becomes_a_mesh_from_any_folder(finished: Path, tmp_path: Path) 
     assert "no image at absent.png" in done.stderr
 
 
+def test_a_photo_is_prepared_as_the_student_was_trained_whatever_params_say_now(finished: Path, tmp_path: Path) -> None:
+    lostwax(finished, "show", "shoe00", "-o", str(tmp_path))
+    photo = str(tmp_path / "views" / "view.front.png")
+    lostwax(finished, "generate", photo, "-o", str(tmp_path / "before.glb"))
+    content = (finished / "params.yaml").read_text()
+    try:
+        set_params(finished, matte={"padding": 0.4, "size_px": 32}, features={"views": ["left"]})
+        set_params(finished, encoders={"dct": {"grid": 3}})
+        lostwax(finished, "generate", photo, "-o", str(tmp_path / "after.glb"))
+    finally:
+        (finished / "params.yaml").write_text(content)
+    assert (tmp_path / "after.glb").read_bytes() == (tmp_path / "before.glb").read_bytes()
+
+
 def test_an_outdated_versions_file_is_refused_with_the_remedy(finished: Path) -> None:
     path = finished / "versions.yaml"
     content = path.read_text()

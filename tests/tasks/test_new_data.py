@@ -18,6 +18,7 @@ from tasks.outcome import OK
 from tasks.overview import _forecast_stage, _Upstream
 from tasks.params import Params
 from tasks.planning import StagePlan, make_recipe, plan_stage
+from tasks.prepare import preparation
 from tasks.runner import UpstreamLines, planning_context
 from tasks.stage import Item, Output, Record, Upstream
 from tasks.train import Train, TrainParams
@@ -93,8 +94,8 @@ class Foundry:
         views = [view for view in VIEWS if view in shown]
         features = {"encoder": "toy", "channels": 8, "grid": [4, 4], "views": views}
         params = self.params().plugin("students", "mesh_deform").model_dump(mode="json")
-        text = json.dumps({"student": "mesh_deform", "params": params, "features": features}, indent=1)
-        return f"{text}\n".encode()
+        description = {"student": "mesh_deform", "params": params, "features": features}
+        return f"{json.dumps(description | {'preparation': preparation(self.params())}, indent=1)}\n".encode()
 
     def _publish(self, stage, items, publish=True) -> None:
         local = self.workspace.local(stage)
@@ -149,7 +150,7 @@ def test_a_key_made_before_there_was_a_choice_is_still_the_key(foundry):
     (wanted,) = Train().wanted(foundry.shop.context(foundry.workspace.root))
     names = [name for name, _ in wanted.inputs]
     assert names[:5] == [
-        "views",
+        "preparation",
         "features/train-0/grids.safetensors",
         "teach/train-0/mesh.glb",
         "ingest/train-0/mesh.glb",
