@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tasks.report.charts import Curve, lines, short
 from tasks.report.markup import Html, tag
-from tasks.stage import Json, Upstream
+from tasks.stage import Json, Record, Upstream
 
 TERMS = {"teacher": "teacher", "truth": "truth", "edge": "c1", "laplacian": "c2", "normal": "c3"}
 """Inks of the loss terms; others take what is left."""
@@ -31,9 +31,22 @@ def section(train: Upstream) -> Html:
     ]
     quality = {name: value for name, value in record.quality.items() if value}
     facts = [f"{title}: {_shown(quality[name])}" for name, title in FACTS.items() if name in quality]
-    foot = "; ".join([*facts, "curves are averaged into at most 240 points; Chamfer in shares of the longest side"])
+    foot = "; ".join(
+        [
+            *_warm_start(record),
+            *facts,
+            "curves are averaged into at most 240 points; Chamfer in shares of the longest side",
+        ]
+    )
     grid = tag("div", {"class": "charts"}, *charts)
     return tag("section", {"id": "training"}, heading, grid, tag("p", {"class": "foot"}, foot + "."))
+
+
+def _warm_start(record: Record) -> list[str]:
+    """What it went out from, where that was a student and not chance."""
+    if "warm_from" not in record.facts:
+        return []
+    return [f"a warm start: {record.facts['warm_epochs']} epochs from the student {record.facts['warm_from'][:8]}"]
 
 
 FACTS = {

@@ -292,3 +292,13 @@ def test_long_curves_are_averaged_and_keep_their_ends() -> None:
 )
 def test_numbers_are_written_with_three_digits(value: float, written: str) -> None:
     assert charts.short(value) == written
+
+
+def test_a_warm_start_is_told(tmp_path: Path) -> None:
+    upstreams = make_upstreams()
+    files = upstreams["train"]["train"][1]
+    assert "a warm start" not in visible(page_of(report_context(tmp_path / "cold", upstreams)))
+    add(upstreams, "train", "train", files, facts={"warm_from": "ab" * 32, "warm_epochs": 8})
+    assert "a warm start: 8 epochs from the student abababab" in visible(
+        page_of(report_context(tmp_path / "warm", upstreams))
+    )
