@@ -206,6 +206,7 @@ class StageRun:
             )
         for entry in entries:
             entry["label"] = labels.get(entry["id"]) or plan.labels.get(entry["id"], entry["id"])
+            entry["message"] = entry["message"].replace(f"{self._workspace.root}/", "")  # the same on every machine
         rows = b",\n".join(canonical(entry) for entry in sorted(entries, key=lambda entry: entry["id"]))
         write_if_changed(self._workspace.failures_file(self._stage.name), b"[\n" + rows + b"\n]\n" if rows else b"[]\n")
 

@@ -224,6 +224,13 @@ def test_blocked_items_are_charged_nothing_and_tried_again_by_the_next_run(works
     assert (run(workspace).done, run(workspace).blocked) == (3, 0)
 
 
+def test_what_is_published_of_a_failure_does_not_hold_the_place_of_the_workspace(workspace):
+    path = workspace.root / "inbox" / "photo.png"
+    fill(workspace, plain(2) | {"photo": {"skip": f"{path} cannot be read"}})
+    run(workspace)
+    assert failures(workspace)["photo"]["message"] == "inbox/photo.png cannot be read"
+
+
 def test_the_plan_says_that_items_were_blocked(workspace):
     fill(workspace, plain(2) | {"photo": {"acts": ["unavailable", "ok"]}})
     run(workspace)
