@@ -371,6 +371,8 @@ def main() -> None:
     inbox, reporter = Inbox(), Reporter(send)
     threading.Thread(target=_read_messages, args=(reading, inbox, reporter, send), daemon=True).start()
     Worker(hello, inbox, reporter, send).run()
+    logging.shutdown()
+    os._exit(0)  # nothing needs what libraries do at the end of a process, which takes up to a second
 
 
 if __name__ == "__main__":

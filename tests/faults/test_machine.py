@@ -1,14 +1,15 @@
 """Full disks, read-only folders, signals, stale locks and two runs at once: each ends in a clear message."""
 
-import contextlib
 import os
 import signal
 import subprocess
 import time
 
+import psutil
 import pytest
 
 from tasks.collections.holder import holder
+from tasks.collections.inflight import living_workers
 from tasks.outcome import FAILED, HELD, OK, STOPPED
 from tasks.worker import open_upstream
 from tests.faults.evidence import finished_items, held_twice, nobody_works, workers_of
@@ -146,11 +147,11 @@ def test_a_stopped_orphan_does_not_survive_its_run(tmp_path):
     workspace = make_workspace(tmp_path, {})
     fill(workspace, plain(100, seconds=0.05))
     running = Running("tests.toy", workspace.root)
-    wait_until(lambda: len(workers_of(running)) == 2 and computed(workspace))
-    workers = workers_of(running)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(workers[0].pid, signal.SIGSTOP)
+    wait_until(lambda: len(list(living_workers(workspace.local("toy")))) == 2)
+    stopped, _ = workers_of(running)
+    stopped.suspend()
     running.kill_all()
     ended = toy(workspace)
+    assert not stopped.is_running() or stopped.status() == psutil.STATUS_ZOMBIE
     assert ended.exit_code == OK, ended.stderr
     assert len(computed(workspace)) <= 102
