@@ -3,7 +3,7 @@
 python -m benchmarks.teacher [--items 1000] [--json]
 
 - busy share: items of 50 ms, the teacher's process replaced every 25 items, 1 s to load, one worker:
-  (items x 50 ms + loads x 1 s) / wall seconds of the stage.
+  (seconds in the teacher, as its process measured them, + loads x 1 s) / wall seconds of the stage.
 - supervision: milliseconds an item that a teacher costs which does nothing, in a process of its own.
 - ladder: out-of-memory events on a simulated card that half of the items do not fit at full quality, starting by what
   was learnt, against the count of items that do not fit (each is an event when every item starts at the top).
@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sqlite3
 import sys
 import tempfile
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+from tasks.collections.ledger import Ledger
 from tests.faults.factory import Factory, make_factory
 
 ITEM_S, LOAD_S, RESTART_EVERY = 0.05, 1.0, 25
@@ -25,8 +28,6 @@ ITEM_S, LOAD_S, RESTART_EVERY = 0.05, 1.0, 25
 
 def stage_seconds(factory: Factory) -> float:
     """Wall seconds of the teach stage by its own ledger: lock to publishing, workers' start included."""
-    from tasks.collections.ledger import Ledger
-
     ended = factory.run(timeout_s=3600)
     assert ended.exit_code == 0, ended.stderr
     with Ledger(factory.workspace.local("teach")) as ledger:
@@ -43,11 +44,15 @@ def busy_share(factory: Factory, num_items: int) -> dict[str, float]:
     )
     seconds = stage_seconds(factory)
     loads = factory.num_loads()
+    with Ledger(factory.workspace.local("teach")) as ledger:
+        computing = [figures["seconds"] for figures in ledger.figures(last=num_items)]
+    busy = sum(computing) + loads * LOAD_S
     return {
         "seconds": seconds,
         "loads": loads,
-        "busy_share": (num_items * ITEM_S + loads * LOAD_S) / seconds,
-        "ms_lost_per_load": 1000 * (seconds - num_items * ITEM_S - loads * LOAD_S) / loads,
+        "item_ms": 1000 * median(computing),
+        "busy_share": busy / seconds,
+        "ms_lost_per_item": 1000 * (seconds - busy) / num_items,
     }
 
 
@@ -59,8 +64,6 @@ def supervision_ms(factory: Factory, num_items: int) -> float:
 
 def ladder(factory: Factory) -> dict[str, float]:
     """Events on a card that the larger half of the items does not fit."""
-    from tasks.collections.ledger import Ledger
-
     factory.set(run={"workers": 1})
     stage_seconds(factory)
     with Ledger(factory.workspace.local("teach")) as ledger:
@@ -86,8 +89,6 @@ def ladder(factory: Factory) -> dict[str, float]:
 
 def clear_evidence(factory: Factory) -> None:
     """Forget what a card without limits has taught."""
-    import sqlite3
-
     with sqlite3.connect(factory.workspace.local("teach") / "ledger.db") as database:
         database.execute("update attempts set figures = null")
 
