@@ -39,6 +39,7 @@ def examine(folder: Path, *, verify: bool) -> list[Check]:
         return [*checks, Check("workspace", False, "none", str(error))]
     checks += [Check("workspace", True, str(workspace.root)), _space(workspace.root)]
     checks += [_asked("params.yaml", lambda: load_params(workspace.params_file))]
+    checks += _blocks(workspace)
     checks += [_asked("versions.yaml", lambda: check_versions(workspace)), _dvc(workspace)]
     if verify:
         checks += [_shards(workspace, stage) for stage in ORDER if workspace.shards_dir(stage).is_dir()]
@@ -122,6 +123,18 @@ def _asked(name: str, ask: Callable[[], object]) -> Check:
     except (ValueError, OSError) as error:
         return Check(name, False, "invalid", str(error))
     return Check(name, True, "valid")
+
+
+def _blocks(workspace: Workspace) -> list[Check]:
+    """Params that DVC watches must be written down, be they empty; here defaults would do."""
+    try:
+        raw = load_params(workspace.params_file).raw
+    except (ValueError, OSError):
+        return []  # told already
+    missing = [f"{name}: {{}}" for name in ORDER if name not in raw]
+    if not missing:
+        return []
+    return [Check("blocks for DVC", False, f"{len(missing)} missing", f"add to params.yaml: {', '.join(missing)}")]
 
 
 def _dvc(workspace: Workspace) -> Check:

@@ -51,6 +51,14 @@ def test_a_mistake_in_params_is_named(tmp_path: Path) -> None:
     assert "unknown key views.sise_px" in check.remedy
 
 
+def test_blocks_that_dvc_misses_are_named(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path)
+    kept = [line for line in workspace.params_file.read_text().splitlines() if not line.startswith("gate:")]
+    workspace.params_file.write_text("\n".join(kept))
+    check = find(examine(workspace.root, verify=False), "blocks for DVC")
+    assert (check.ok, check.remedy) == (False, "add to params.yaml: gate: {}")
+
+
 def test_a_damaged_shard_is_found_by_verify(tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path)
     shards = workspace.shards_dir("views")
