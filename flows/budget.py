@@ -17,7 +17,7 @@ def deadline_of(budget: str, price_per_gpu_hour: float) -> float | None:
     """
     if not budget:
         return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]|USD)", budget.strip())
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]|(?i:USD))", budget.strip())
     if not match:
         raise ValueError(f"budget {budget!r}: write it as 90s, 30m, 48h, 2d or 200USD")
     amount, unit = float(match[1]), match[2]

@@ -10,9 +10,7 @@ empty.
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import faulthandler
 import gc
 import json
 import logging
@@ -20,8 +18,6 @@ import math
 import os
 import resource
 import shutil
-import signal
-import sys
 import threading
 import time
 import traceback
@@ -30,6 +26,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from models.child import begin
 from models.errors import BadInput, BrokenMachine, EmptyOutput, ItemFailed, Unavailable, failure_class, poisons
 from tasks.collections.files import explain
 from tasks.collections.index import DamagedShard, Held, ItemReader
@@ -336,28 +333,8 @@ def _read_messages(stream: IO[bytes], inbox: Inbox, reporter: Reporter, send: Se
     os._exit(1)  # the supervisor is gone: whoever comes next seals the spool
 
 
-def _die_with_parent() -> None:
-    parent_death_signal = 1
-    ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
-
-
-def _own_streams() -> tuple[IO[bytes], IO[bytes]]:
-    """Standard input and output, taken away from everybody else in the process."""
-    reading, writing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    empty = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(empty, 0)
-    os.close(empty)
-    os.dup2(2, 1)
-    return reading, writing
-
-
 def main() -> None:
-    faulthandler.enable()
-    reading, writing = _own_streams()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if sys.platform == "linux":
-        _die_with_parent()
+    reading, writing = begin()
     lock = threading.Lock()
 
     def send(message: Mapping[str, Any]) -> None:

@@ -116,20 +116,14 @@ class Client:
         Raises ItemFailed with its class for whatever befalls the item or its host, BrokenMachine where the machine
         fails in a new host too, or no new host can be started.
         """
+        request = {"id": item_id, "names": list(names), "settings": dict(settings), "seed": seed}
         try:
-            return self._generate(item_id, names, rgba_VHW4, settings, seed)
+            return self._ask(request, rgba_VHW4)
         except BrokenMachine as error:
             log.warning("the machine failed the teacher (%s); once more, in a new process", error)
-            return self._generate(item_id, names, rgba_VHW4, settings, seed)
+            return self._ask(request, rgba_VHW4)
 
-    def _generate(
-        self,
-        item_id: str,
-        names: Sequence[str],
-        rgba_VHW4: npt.NDArray[np.uint8],
-        settings: Mapping[str, Any],
-        seed: int,
-    ) -> tuple[dict[str, Any], Arrays]:
+    def _ask(self, request: Mapping[str, Any], rgba_VHW4: npt.NDArray[np.uint8]) -> tuple[dict[str, Any], Arrays]:
         if self._host is None:
             try:
                 self.start()
@@ -139,12 +133,11 @@ class Client:
                 raise BrokenMachine(f"the teacher ran here before and does not start any more: {error}") from error
         host = self._host
         assert host is not None
-        request = {"id": item_id, "names": list(names), "settings": dict(settings), "seed": seed}
         try:
             host.send({"generate": request}, {"rgba_VHW4": rgba_VHW4})
             head, arrays = self._await(host, ("done", "failed"))
         except ItemFailed as failed:
-            command = self._write_reproducer(item_id, request, rgba_VHW4)
+            command = self._write_reproducer(request, rgba_VHW4)
             failed.detail = f"{failed.detail}\nto reproduce: {command}"
             raise
         host.num_items += 1
@@ -246,9 +239,9 @@ class Client:
         elif 0 < self._limits.restart_after_items <= host.num_items:
             self.discard()
 
-    def _write_reproducer(self, item_id: str, request: Mapping[str, Any], rgba_VHW4: npt.NDArray[np.uint8]) -> str:
+    def _write_reproducer(self, request: Mapping[str, Any], rgba_VHW4: npt.NDArray[np.uint8]) -> str:
         """Save the request that killed its host; returns the command that runs it alone."""
-        folder = self._folder / "reproduce" / item_id
+        folder = self._folder / "reproduce" / request["id"]
         folder.mkdir(parents=True, exist_ok=True)
         program = self._program
         loading = {"runtime": program.runtime, "settings": dict(program.settings), "device": program.device}

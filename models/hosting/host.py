@@ -11,13 +11,10 @@ Of lostwax's own packages only what needs Python and NumPy alone is imported her
 from __future__ import annotations
 
 import argparse
-import ctypes
 import faulthandler
 import importlib
 import importlib.util
-import os
 import resource
-import signal
 import sys
 import threading
 import time
@@ -41,6 +38,7 @@ def find_models() -> None:
 
 find_models()
 
+from models.child import begin  # noqa: E402
 from models.errors import Unavailable, failure_class, poisons  # noqa: E402
 from models.hosting.messages import PROTOCOL, Arrays, read_message, write_message  # noqa: E402
 
@@ -165,6 +163,7 @@ def gpu_figures() -> dict[str, Any]:
 
 def replay(folder: Path) -> int:
     """Run a saved request and say how it ends."""
+    faulthandler.enable()
     with (folder / "request.bin").open("rb") as file:
         loading, request = read_message(file), read_message(file)
     assert loading is not None
@@ -178,33 +177,13 @@ def replay(folder: Path) -> int:
     return 1 if failed else 0
 
 
-def _own_streams() -> tuple[IO[bytes], IO[bytes]]:
-    """Standard input and output, taken away from everybody else in the process."""
-    reading, writing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    empty = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(empty, 0)
-    os.close(empty)
-    os.dup2(2, 1)
-    return reading, writing
-
-
-def _die_with_parent() -> None:
-    parent_death_signal = 1
-    ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
-
-
 def main() -> int:
-    faulthandler.enable()
     parser = argparse.ArgumentParser(description="Run a teacher for lostwax.")
     parser.add_argument("--replay", type=Path, metavar="FOLDER", help="run one saved request in the foreground")
     arguments = parser.parse_args()
     if arguments.replay:
         return replay(arguments.replay)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if sys.platform == "linux":
-        _die_with_parent()
-    Host(*_own_streams()).run()
+    Host(*begin()).run()
     return 0
 
 

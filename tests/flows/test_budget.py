@@ -18,7 +18,8 @@ def test_a_budget_of_time(budget, hours):
 @pytest.mark.parametrize(("gpus", "hours"), [(0, 100), (1, 100), (4, 25)])
 def test_a_budget_of_money_pays_for_every_gpu_here(monkeypatch, gpus, hours):
     monkeypatch.setattr("flows.budget.num_gpus", lambda: gpus)
-    assert hours_from_now(deadline_of("200USD", 2)) == pytest.approx(hours, abs=0.001)
+    for budget in ("200USD", "200 usd"):
+        assert hours_from_now(deadline_of(budget, 2)) == pytest.approx(hours, abs=0.001)
 
 
 def test_no_budget_is_no_deadline():
