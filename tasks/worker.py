@@ -18,6 +18,7 @@ import math
 import os
 import resource
 import shutil
+import sys
 import threading
 import time
 import traceback
@@ -349,6 +350,7 @@ def main() -> None:
     threading.Thread(target=_read_messages, args=(reading, inbox, reporter, send), daemon=True).start()
     Worker(hello, inbox, reporter, send).run()
     logging.shutdown()
+    sys.stdout.flush()  # what libraries printed belongs to the log
     os._exit(0)  # nothing needs what libraries do at the end of a process, which takes up to a second
 
 

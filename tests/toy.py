@@ -130,6 +130,7 @@ ACTS: Mapping[str, Callable[[], object]] = {
     "hang": lambda: time.sleep(3600),
     "memory": lambda: bytearray(1 << 40),
     "print": _print_garbage,
+    "say": lambda: print("as libraries do"),
     "leave_a_child": _leave_a_child,
 }
 

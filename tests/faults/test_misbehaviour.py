@@ -87,6 +87,13 @@ def test_the_log_of_a_dead_worker_is_kept_with_the_attempt(tmp_path):
     assert "in run" in str(first["detail"])
 
 
+def test_what_is_printed_is_in_the_log(tmp_path):
+    workspace = make_workspace(tmp_path, {"run": {"workers": 1}})
+    fill(workspace, {"prints": {"acts": ["say"]}})
+    assert run_module("tests.toy", workspace.root).exit_code == OK
+    assert (workspace.local("toy") / "logs" / "worker-1.log").read_text() == "as libraries do\n"
+
+
 @pytest.mark.parametrize(
     ("start", "message"),
     [("raise", "RuntimeError: told to raise"), ("kill", "workers end before their first item")],
