@@ -87,7 +87,8 @@ def test_the_log_of_a_dead_worker_is_kept_with_the_attempt(tmp_path):
     assert "in run" in str(first["detail"])
 
 
-def test_what_is_printed_is_in_the_log(tmp_path):
+def test_what_is_printed_is_in_the_log(tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     workspace = make_workspace(tmp_path, {"run": {"workers": 1}})
     fill(workspace, {"prints": {"acts": ["say"]}})
     assert run_module("tests.toy", workspace.root).exit_code == OK
