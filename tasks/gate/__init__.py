@@ -1,9 +1,10 @@
 """gate: is this worth training on? The teacher's mesh of every item against what the teacher was shown, in figures.
 
 The mesh is rendered from the cameras of the matted views, by the renderer that made them. Figures (`quality`):
-silhouette_iou, psnr_db and brightness_ratio of the views; area, components and watertight of the mesh; chamfer to the
-truth. A figure that cannot be had is null: those of the views without cameras (photos), those of colours where the mesh
-has none, chamfer without truth; the facts say which. `tasks/gate/verdict.py` makes accepted and rejected of them.
+silhouette_iou, psnr_db and brightness_ratio of the views; best_view_iou of views without cameras (photos); area,
+components and watertight of the mesh; chamfer to the truth. A figure that cannot be had is null: those of colours where
+the mesh has none, chamfer without truth; the facts say which. `tasks/gate/verdict.py` makes accepted and rejected of
+them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from tasks.gate.verdict import MEASURED, GateParams, label_of, tally, verdict
 from tasks.stage import Context, Item, Json, Output, Record, Stage
 
 MESH, CAMERAS, VIEW, PICTURE = "mesh.glb", "cameras.json", "view.", "gate.png"
-FIGURES = ("silhouette_iou", "psnr_db", "brightness_ratio", "area", "components", "chamfer")
+FIGURES = ("silhouette_iou", "best_view_iou", "psnr_db", "brightness_ratio", "area", "components", "chamfer")
 MOST_ROWS = 200
 """Rejected items that metrics.json names."""
 

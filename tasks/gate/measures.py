@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from models.cameras import NAMED_AZIMUTHS_DEG, Camera, orbit_camera
 from models.errors import BadInput
@@ -17,7 +19,8 @@ from models.metrics import Protocol, Surface
 from models.metrics.images import brightness, masks, on_ground, psnr_db
 from models.metrics.points import match
 from models.metrics.silhouettes import overlaps
-from models.rendering import render
+from models.metrics.viewpoints import best_candidate
+from models.rendering import Platform, render
 from models.topology import components, is_watertight
 from models.views import decode_rgba
 from tasks.gate import CAMERAS, MESH, VIEW, compared_views, has_cameras, has_truth
@@ -29,8 +32,24 @@ NUM_COLOURS = 96
 """Of the picture: 15 KB in place of 80."""
 DARK = 1 / 255
 """Inputs darker than this have no brightness to compare with."""
-WITHOUT_CAMERAS = {"elevation_deg": 12.0, "distance": 2.7, "fov_deg": 40.0}
-"""From where a mesh is shown, and not measured, below views of unknown cameras."""
+LENSES = ((2.7, 40.0), (5.0, 21.0))
+"""(distance, field of view in degrees) of the cameras that are tried where those of the views are unknown."""
+ELEVATIONS_DEG, STEP_DEG, NEAR_DEG = (-10.0, 10.0, 30.0, 50.0), 15.0, (-10.0, -5.0, 0.0, 5.0, 10.0)
+"""First all round the object at these elevations, then by these angles about the best of them."""
+SEARCH_PX = 96
+
+
+class Place(NamedTuple):
+    """Of a camera; see `orbit_camera`."""
+
+    azimuth_deg: float
+    elevation_deg: float
+    distance: float
+    fov_deg: float
+
+    def turned(self, azimuth_deg: float, elevation_deg: float = 0.0) -> Place:
+        azimuth = (self.azimuth_deg + azimuth_deg) % 360
+        return self._replace(azimuth_deg=azimuth, elevation_deg=self.elevation_deg + elevation_deg)
 
 
 @dataclass(frozen=True)
@@ -50,22 +69,35 @@ class _Seen:
     rgba_VSS4: ByteArray
     cameras: tuple[Camera, ...] | None
 
+    @property
+    def size_px(self) -> int:
+        return int(self.rgba_VSS4.shape[1])
+
 
 def measure(item: Item, params: GateParams) -> Measured:
     """Raises BadInput for files that are no mesh or image, Unavailable without GL."""
     glb = item.read("teach", MESH)
     mesh = Mesh.from_glb(glb)
     seen = _read_views(item, params)
-    rendered_VSS4 = _render(glb, seen, params)
     coloured = has_colours(glb)
-    cameras_known = seen is not None and seen.cameras is not None
-    quality = _view_figures(rendered_VSS4, seen, coloured) | _mesh_figures(mesh)
     facts: dict[str, Json] = {
         "views": list(seen.names) if seen else [],
-        "cameras": cameras_known,
+        "cameras": seen is not None and seen.cameras is not None,
         "colours": coloured,
         "truth": has_truth(item.records),
     }
+    found = None
+    if seen is not None and seen.cameras is None:
+        places, found = find_viewpoint(glb, seen.names, masks(seen.rgba_VSS4), params.platform)
+        cameras = tuple(orbit_camera(*place, seen.size_px) for place in places)
+        facts["viewpoint"] = places[0]._asdict()
+    elif seen is not None and seen.cameras is not None:
+        cameras = seen.cameras
+    else:
+        cameras = tuple(orbit_camera(turn, 10.0, *LENSES[0], TILE_PX) for turn in NAMED_AZIMUTHS_DEG.values())
+    rendered_VSS4 = render(glb, cameras, seen.size_px if seen else TILE_PX, platform=params.platform).rgba_VHW4
+    quality = _view_figures(rendered_VSS4, seen, coloured) | _mesh_figures(mesh)
+    quality["best_view_iou"] = None if found is None else round(found, 6)
     quality["chamfer"] = None
     if facts["truth"]:
         chamfer, floor = _chamfer(mesh, Mesh.from_glb(item.read("ingest", MESH)), params.num_points)
@@ -73,6 +105,30 @@ def measure(item: Item, params: GateParams) -> Measured:
         facts |= {"chamfer_points": params.num_points, "chamfer_floor": floor}
     rows = [seen.rgba_VSS4, rendered_VSS4] if seen else [rendered_VSS4]
     return Measured(quality, facts, picture(rows))
+
+
+def find_viewpoint(
+    glb: bytes, names: Sequence[str], seen_VSS: npt.NDArray[np.bool_], platform: Platform = "auto"
+) -> tuple[list[Place], float]:
+    """From where the mesh's silhouettes fit those of the views best, and their mean intersection over union there.
+
+    Views named front, left, ... were taken at right angles; where the object's own front is, is not known.
+    """
+    turns = [NAMED_AZIMUTHS_DEG.get(name, 0.0) - NAMED_AZIMUTHS_DEG.get(names[0], 0.0) for name in names]
+
+    def try_all(places: Iterable[Place]) -> tuple[list[Place], float]:
+        candidates = [[place.turned(turn) for turn in turns] for place in places]
+        order = {place: index for index, place in enumerate(dict.fromkeys(chain.from_iterable(candidates)))}
+        cameras = [orbit_camera(*place, SEARCH_PX) for place in order]
+        drawn_NSS = masks(render(glb, cameras, SEARCH_PX, platform=platform).rgba_VHW4)
+        shown_CV = np.array([[order[place] for place in candidate] for candidate in candidates])
+        best, iou = best_candidate(seen_VSS, drawn_NSS, shown_CV)
+        return candidates[best], iou
+
+    around = np.arange(0, 360, STEP_DEG).tolist()
+    (coarse, *_), _ = try_all(Place(turn, elevation, *LENSES[0]) for elevation in ELEVATIONS_DEG for turn in around)
+    near = [coarse.turned(turn, rise) for rise in NEAR_DEG for turn in NEAR_DEG]
+    return try_all(place._replace(distance=distance, fov_deg=fov) for distance, fov in LENSES for place in near)
 
 
 def has_colours(glb: bytes) -> bool:
@@ -111,17 +167,6 @@ def _read_views(item: Item, params: GateParams) -> _Seen | None:
         layout = json.loads(item.read("matte", CAMERAS))["views"]
         cameras = tuple(Camera.from_json(layout[name]) for name in names)
     return _Seen(names, np.stack(images), cameras)
-
-
-def _render(glb: bytes, seen: _Seen | None, params: GateParams) -> ByteArray:
-    """From the views' cameras; from our own, for the picture alone, where those are unknown."""
-    if seen and seen.cameras:
-        return render(glb, seen.cameras, seen.rgba_VSS4.shape[1], platform=params.platform).rgba_VHW4
-    size_px = seen.rgba_VSS4.shape[1] if seen else TILE_PX
-    names = seen.names if seen else tuple(NAMED_AZIMUTHS_DEG)
-    azimuths_deg = [NAMED_AZIMUTHS_DEG.get(name, 0.0) for name in names]
-    cameras = [orbit_camera(azimuth_deg, **WITHOUT_CAMERAS, size_px=size_px) for azimuth_deg in azimuths_deg]
-    return render(glb, cameras, size_px, platform=params.platform).rgba_VHW4
 
 
 def _view_figures(rendered_VSS4: ByteArray, seen: _Seen | None, coloured: bool) -> dict[str, Json]:

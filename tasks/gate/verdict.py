@@ -18,6 +18,7 @@ from tasks.stage import Json, Record
 
 MEASURED = ("views", "num_points", "platform")
 """The params that change a figure; all others are limits, and stay out of the key."""
+IOUS = ("silhouette_iou", "best_view_iou")
 MOST_REASONS = 3
 """Named where training is refused."""
 
@@ -38,6 +39,8 @@ class GateParams(Block):
 
     min_silhouette_iou: float | None = Field(0.6, ge=0, le=1)
     """Mean over the views."""
+    min_best_view_iou: float | None = Field(0.4, ge=0, le=1)
+    """The same for views of unknown cameras (photos), from where the mesh fits them best, brought to one size."""
     min_psnr_db: float | None = Field(10.0, ge=0)
     """Over the object's pixels of all views, on grey."""
     brightness_range: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(gt=0)]] | None = (0.5, 2.0)
@@ -81,6 +84,7 @@ def verdict(quality: Mapping[str, Json], params: GateParams) -> list[Reason]:
     low, high = params.brightness_range or (None, None)
     checks = (
         ("min_silhouette_iou", _below("silhouette IoU", quality["silhouette_iou"], params.min_silhouette_iou)),
+        ("min_best_view_iou", _below("best-view IoU", quality["best_view_iou"], params.min_best_view_iou)),
         ("min_psnr_db", _below("PSNR", quality["psnr_db"], params.min_psnr_db, " dB")),
         ("brightness_range", _below("brightness", quality["brightness_ratio"], low)),
         ("brightness_range", _above("brightness", quality["brightness_ratio"], high)),
@@ -124,12 +128,12 @@ def tally(records: Iterable[Record], params: GateParams) -> Tally:
 
 
 def worst_first(records: Mapping[str, Record], params: GateParams) -> list[str]:
-    """Ids: rejected items by how many limits they fail, then the others; of equals the least silhouette IoU first."""
+    """Ids: rejected items by how many limits they fail, then the others; of equals the least IoU first."""
 
     def order(item_id: str) -> tuple[int, float, str]:
         quality = records[item_id].quality
-        seen = quality["silhouette_iou"]
-        return -len(verdict(quality, params)), 1.0 if seen is None else float(seen), item_id
+        seen = [float(value) for name in IOUS if (value := quality[name]) is not None]
+        return -len(verdict(quality, params)), min(seen, default=1.0), item_id
 
     return sorted(records, key=order)
 

@@ -16,6 +16,7 @@ from tasks.stage import Record, Upstream
 
 TITLES = {
     "silhouette_iou": "Silhouette IoU",
+    "best_view_iou": "Best-view IoU",
     "psnr_db": "PSNR, dB",
     "brightness_ratio": "Brightness",
     "area": "Area",
@@ -36,8 +37,8 @@ def section(upstreams: Mapping[str, Upstream], limits: GateParams, num_items: in
     cards = [_card(gate, item_id, limits, label_of(ingested, item_id)) for item_id in shown]
     note = (
         "Each teacher’s mesh is rendered from the cameras of the views it was made from. Above, the views; below, the "
-        "mesh: from the same cameras, where those are known. Only accepted items are trained and validated on; "
-        "the test items are all evaluated."
+        "mesh: from the same cameras, or, for photos, from where its silhouette fits best. Only accepted items are "
+        "trained and validated on; the test items are all evaluated."
     )
     return tag(
         "section",
@@ -88,11 +89,11 @@ def _card(gate: Upstream, item_id: str, limits: GateParams, label: str) -> Html:
     record = gate.records[item_id]
     reasons = [reason.text for reason in verdict(record.quality, limits)]
     why = tag("span", {"class": "why why-worst" if reasons else "why"}, "rejected" if reasons else "accepted")
-    figures = [f"{TITLES[name]} {short(value)}" for name in FIGURES[:3] if (value := record.quality[name]) is not None]
+    figures = [f"{TITLES[name]} {short(value)}" for name in FIGURES[:4] if (value := record.quality[name]) is not None]
     if record.quality["chamfer"] is not None:
         figures.append(f"Chamfer {short(record.quality['chamfer'])}")
     if not record.facts["cameras"]:
-        figures.append("its cameras are unknown: only the mesh is measured")
+        figures.append("its cameras are unknown: the mesh is shown as it fits best")
     return tag(
         "article",
         {"class": "card"},

@@ -16,15 +16,17 @@ from PIL import Image
 
 from models.cameras import orbit_camera
 from models.geometry import Mesh
-from models.metrics.images import MAX_PSNR_DB, brightness, psnr_db
+from models.metrics.images import MAX_PSNR_DB, brightness, masks, psnr_db
 from models.metrics.silhouettes import overlaps
 from models.rendering import render
+from models.shapes import make
 from models.views import encode_png
 from tasks import contact_sheet
 from tasks.collections.records import to_line
 from tasks.collections.spool import Spool
 from tasks.collections.tarball import encode_item
 from tasks.gate import Gate
+from tasks.gate.measures import find_viewpoint
 from tasks.gate.verdict import GateParams, Tally, tally, verdict, worst_first
 from tasks.outcome import OK, STOPPED
 from tasks.params import Params
@@ -33,6 +35,7 @@ from tasks.report import gate as report_gate
 from tasks.runner import run_stage
 from tasks.stage import Context, Output, Record
 from tasks.train import Train, find_sources
+from tasks.versions import check_versions
 from tasks.workspace import Workspace
 from tests.support import make_context, make_item, make_record, make_workspace, run_task, start
 from tests.toy import Toy, fill, plain
@@ -41,6 +44,7 @@ SIZE_PX = 64
 VIEWS = ("front", "left", "back", "right")
 NO_LIMITS = GateParams(
     min_silhouette_iou=None,
+    min_best_view_iou=None,
     min_psnr_db=None,
     brightness_range=None,
     min_area=None,
@@ -49,6 +53,7 @@ NO_LIMITS = GateParams(
 )
 GOOD = {
     "silhouette_iou": 0.98,
+    "best_view_iou": None,
     "psnr_db": 24.0,
     "brightness_ratio": 0.95,
     "area": 1.2,
@@ -189,14 +194,46 @@ def test_vertices_that_a_seam_splits_are_one_piece_and_closed(tmp_path: Path) ->
     assert (quality["components"], quality["watertight"]) == (1, True)
 
 
-def test_photos_without_cameras_are_shown_and_only_the_mesh_is_measured(tmp_path: Path) -> None:
+def test_photos_without_cameras_are_compared_from_where_the_mesh_fits_them_best(tmp_path: Path) -> None:
     views = matted(TRUTH, cameras=False, views=("front", "left"))
     output = gated(tmp_path, ball(0.2), truth=False, views=views)
     measured = {name for name, value in output.quality.items() if value is not None}
-    assert measured == {"area", "components", "watertight"}
+    assert measured == {"best_view_iou", "area", "components", "watertight"}
+    assert output.quality["best_view_iou"] > 0.9  # a smaller ball is a ball
     assert (output.facts["cameras"], output.facts["truth"]) == (False, False)
     assert limits_failed(output.quality) == set()
     assert picture(output).size == (2 * SIZE_PX, 2 * SIZE_PX)
+
+
+@cache
+def shoe_glb() -> bytes:
+    """A shoe in the canonical frame."""
+    mesh = Mesh.from_glb(make("shoe", 3).mesh.to_glb())
+    centred_N3 = mesh.vertices_N3 - (mesh.vertices_N3.max(axis=0) + mesh.vertices_N3.min(axis=0)) / 2
+    return Mesh(centred_N3 / mesh.extents.max(), mesh.faces_F3).to_glb()
+
+
+def test_the_viewpoint_of_a_photo_is_found_and_another_object_is_rejected(tmp_path: Path) -> None:
+    shoe, rod = shoe_glb(), trimesh.creation.box((0.05, 1, 0.05)).export(file_type="glb")
+    camera = orbit_camera(130, 30, 2.2, 30, SIZE_PX)
+    photo = render(shoe, [camera], SIZE_PX).rgba_VHW4
+    places, iou = find_viewpoint(shoe, ["front"], masks(photo))
+    assert iou > 0.9
+    assert tuple(places[0][:2]) == pytest.approx((130, 30), abs=10)
+    views = {"view.front.png": encode_png(photo[0])}
+    right, wrong = (gated(tmp_path, Mesh.from_glb(glb), truth=False, views=views) for glb in (shoe, rod))
+    assert limits_failed(right.quality) == set()
+    assert limits_failed(wrong.quality) == {"min_best_view_iou"}
+
+
+def test_named_photos_are_seen_from_sides_at_right_angles(tmp_path: Path) -> None:
+    shoe = shoe_glb()
+    cameras = [orbit_camera(azimuth, 10, 2.2, 30, SIZE_PX) for azimuth in (40, 130)]
+    front, left = render(shoe, cameras, SIZE_PX).rgba_VHW4
+    places, iou = find_viewpoint(shoe, ["front", "left"], masks(np.stack([front, left])))
+    assert iou > 0.9
+    assert [azimuth for azimuth, *_ in places] == pytest.approx([40, 130], abs=10)
+    assert find_viewpoint(shoe, ["left", "front"], masks(np.stack([front, left])))[1] < iou - 0.1
 
 
 def test_a_mesh_without_colours_is_not_blamed_for_the_renderers(tmp_path: Path) -> None:
@@ -256,6 +293,7 @@ def test_overlap_is_intersection_over_union_of_each_view() -> None:
 def test_reasons_say_what_failed_by_how_much() -> None:
     bad = {
         "silhouette_iou": 0.4137,
+        "best_view_iou": 0.3,
         "psnr_db": 8.2,
         "brightness_ratio": 0.31,
         "area": 0.0004,
@@ -265,6 +303,7 @@ def test_reasons_say_what_failed_by_how_much() -> None:
     }
     assert [str(reason) for reason in verdict(bad, GateParams(require_watertight=True))] == [
         "silhouette IoU 0.414 < 0.6",
+        "best-view IoU 0.3 < 0.4",
         "PSNR 8.2 < 10 dB",
         "brightness 0.31 < 0.5",
         "area 0.0004 < 0.02",
@@ -464,7 +503,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 def run_gate(workspace: Workspace, report: Any = lambda _: None, **limits: Any) -> tuple[int, dict[str, Any]]:
     """How many items a run computed, and its metrics.json."""
     params = Params({"run": {"workers": 1}, "gate": {"num_points": 500, **limits}})
-    outcome = run_stage(Gate(), workspace, params, {"gate": 1}, report=report)
+    outcome = run_stage(Gate(), workspace, params, check_versions(workspace), report=report)
     assert outcome.exit_code == OK
     return outcome.computed, json.loads(workspace.metrics_file("gate").read_text())
 
