@@ -11,10 +11,10 @@ import numpy.typing as npt
 FRAME_PX = 64
 
 
-def best_candidate(
+def fits(
     seen_VSS: npt.NDArray[np.bool_], drawn_NSS: npt.NDArray[np.bool_], shown_CV: npt.NDArray[np.int64]
-) -> tuple[int, float]:
-    """(c, mean intersection over union of the views) of the candidate that fits best.
+) -> npt.NDArray[np.float64]:
+    """Mean intersection over union (C,) of the views, for each candidate.
 
     seen_VSS: masks of the views. drawn_NSS: masks of the mesh. shown_CV: which of them candidate c shows for each view.
     """
@@ -23,9 +23,8 @@ def best_candidate(
     shared_VN = seen_VP @ drawn_NP.T
     union_VN = seen_VP.sum(axis=1)[:, None] + drawn_NP.sum(axis=1) - shared_VN
     iou_VN = shared_VN / np.maximum(union_VN, 1)
-    mean_C = iou_VN[np.arange(len(seen_VP)), shown_CV].mean(axis=1)
-    best = int(mean_C.argmax())
-    return best, float(mean_C[best])
+    mean_C: npt.NDArray[np.float64] = iou_VN[np.arange(len(seen_VP)), shown_CV].mean(axis=1, dtype=np.float64)
+    return mean_C
 
 
 def framed(masks_VSS: npt.NDArray[np.bool_], size_px: int = FRAME_PX) -> npt.NDArray[np.bool_]:

@@ -19,7 +19,7 @@ from models.metrics import Protocol, Surface
 from models.metrics.images import brightness, masks, on_ground, psnr_db
 from models.metrics.points import match
 from models.metrics.silhouettes import overlaps
-from models.metrics.viewpoints import best_candidate
+from models.metrics.viewpoints import fits
 from models.rendering import Platform, render
 from models.topology import components, is_watertight
 from models.views import decode_rgba
@@ -37,6 +37,8 @@ LENSES = ((2.7, 40.0), (5.0, 21.0))
 ELEVATIONS_DEG, STEP_DEG, NEAR_DEG = (-10.0, 10.0, 30.0, 50.0), 15.0, (-10.0, -5.0, 0.0, 5.0, 10.0)
 """First all round the object at these elevations, then by these angles about the best of them."""
 SEARCH_PX = 96
+ALIKE = 0.03
+"""What looks the same from two sides, give or take so much overlap, is looked at from the side that its name says."""
 
 
 class Place(NamedTuple):
@@ -114,21 +116,24 @@ def find_viewpoint(
 
     Views named front, left, ... were taken at right angles; where the object's own front is, is not known.
     """
-    turns = [NAMED_AZIMUTHS_DEG.get(name, 0.0) - NAMED_AZIMUTHS_DEG.get(names[0], 0.0) for name in names]
+    front = NAMED_AZIMUTHS_DEG.get(names[0], 0.0)
+    turns = [NAMED_AZIMUTHS_DEG.get(name, 0.0) - front for name in names]
 
-    def try_all(places: Iterable[Place]) -> tuple[list[Place], float]:
+    def try_all(places: Iterable[Place]) -> list[tuple[float, list[Place]]]:
         candidates = [[place.turned(turn) for turn in turns] for place in places]
         order = {place: index for index, place in enumerate(dict.fromkeys(chain.from_iterable(candidates)))}
         cameras = [orbit_camera(*place, SEARCH_PX) for place in order]
         drawn_NSS = masks(render(glb, cameras, SEARCH_PX, platform=platform).rgba_VHW4)
         shown_CV = np.array([[order[place] for place in candidate] for candidate in candidates])
-        best, iou = best_candidate(seen_VSS, drawn_NSS, shown_CV)
-        return candidates[best], iou
+        return list(zip(fits(seen_VSS, drawn_NSS, shown_CV).tolist(), candidates, strict=True))
 
     around = np.arange(0, 360, STEP_DEG).tolist()
-    (coarse, *_), _ = try_all(Place(turn, elevation, *LENSES[0]) for elevation in ELEVATIONS_DEG for turn in around)
-    near = [coarse.turned(turn, rise) for rise in NEAR_DEG for turn in NEAR_DEG]
-    return try_all(place._replace(distance=distance, fov_deg=fov) for distance, fov in LENSES for place in near)
+    coarse = try_all(Place(turn, elevation, *LENSES[0]) for elevation in ELEVATIONS_DEG for turn in around)
+    close = [places for iou, places in coarse if iou >= max(coarse)[0] - ALIKE]
+    start = min(close, key=lambda places: abs((places[0].azimuth_deg - front + 180) % 360 - 180))[0]
+    near = [start.turned(turn, rise) for rise in NEAR_DEG for turn in NEAR_DEG]
+    iou, places = max(try_all(place._replace(distance=far, fov_deg=fov) for far, fov in LENSES for place in near))
+    return places, iou
 
 
 def has_colours(glb: bytes) -> bool:

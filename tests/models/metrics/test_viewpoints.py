@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from models.metrics.viewpoints import FRAME_PX, best_candidate, framed
+from models.metrics.viewpoints import FRAME_PX, fits, framed
 
 
 def rectangle(top: int, left: int, height: int, width: int, size_px: int = 90) -> np.ndarray:
@@ -24,11 +24,10 @@ def test_an_empty_mask_is_an_empty_frame():
     assert not framed(np.zeros((1, 8, 8), bool)).any()
 
 
-def test_the_candidate_whose_views_all_fit_wins():
+def test_a_candidate_fits_as_its_views_do_on_average():
     tall, wide, square = rectangle(0, 0, 80, 20), rectangle(0, 0, 20, 80), rectangle(0, 0, 40, 40)
     drawn = np.stack([tall, wide, square])
     shown = np.array([[0, 0], [0, 1], [2, 2]])
-    best, iou = best_candidate(np.stack([tall, wide]), drawn, shown)
-    assert (best, iou) == (1, pytest.approx(1.0))
-    best, iou = best_candidate(np.stack([wide, tall]), drawn, shown)
-    assert (best, iou) == (0, pytest.approx((1 + 1 / 7) / 2))  # a cross of two such bars shares a seventh
+    cross, quarter = 1 / 7, 1 / 4  # what two bars across share, and a bar with the square
+    assert fits(np.stack([tall, wide]), drawn, shown) == pytest.approx([(1 + cross) / 2, 1, quarter])
+    assert fits(np.stack([wide, tall]), drawn, shown) == pytest.approx([(1 + cross) / 2, cross, quarter])
