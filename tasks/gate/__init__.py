@@ -103,5 +103,5 @@ def has_truth(records: Mapping[str, Record]) -> bool:
 
 
 def _median(records: Iterable[Record], name: str) -> float | None:
-    values = [value for record in records if (value := record.quality[name]) is not None]
+    values = [value for record in records if (value := record.quality.get(name)) is not None]
     return round(float(median(values)), 6) if values else None

@@ -84,7 +84,7 @@ def verdict(quality: Mapping[str, Json], params: GateParams) -> list[Reason]:
     low, high = params.brightness_range or (None, None)
     checks = (
         ("min_silhouette_iou", _below("silhouette IoU", quality["silhouette_iou"], params.min_silhouette_iou)),
-        ("min_best_view_iou", _below("best-view IoU", quality["best_view_iou"], params.min_best_view_iou)),
+        ("min_best_view_iou", _below("best-view IoU", quality.get("best_view_iou"), params.min_best_view_iou)),
         ("min_psnr_db", _below("PSNR", quality["psnr_db"], params.min_psnr_db, " dB")),
         ("brightness_range", _below("brightness", quality["brightness_ratio"], low)),
         ("brightness_range", _above("brightness", quality["brightness_ratio"], high)),
@@ -132,7 +132,7 @@ def worst_first(records: Mapping[str, Record], params: GateParams) -> list[str]:
 
     def order(item_id: str) -> tuple[int, float, str]:
         quality = records[item_id].quality
-        seen = [float(value) for name in IOUS if (value := quality[name]) is not None]
+        seen = [float(value) for name in IOUS if (value := quality.get(name)) is not None]
         return -len(verdict(quality, params)), min(seen, default=1.0), item_id
 
     return sorted(records, key=order)

@@ -79,7 +79,7 @@ def _medians(records: Mapping[str, Record]) -> list[Html]:
     cells = []
     found = [record.quality for record in records.values()]
     for name in FIGURES:
-        values = [quality[name] for quality in found if quality[name] is not None]
+        values = [value for quality in found if (value := quality.get(name)) is not None]
         written = short(median(values)) if values else "–"
         cells.append(tag("td", {"class": "num"}, written, tag("small", {}, f"{len(values)} items")))
     return [tag("tr", {}, tag("th", {"scope": "row"}, "Median"), *cells)]
@@ -89,7 +89,9 @@ def _card(gate: Upstream, item_id: str, limits: GateParams, label: str) -> Html:
     record = gate.records[item_id]
     reasons = [reason.text for reason in verdict(record.quality, limits)]
     why = tag("span", {"class": "why why-worst" if reasons else "why"}, "rejected" if reasons else "accepted")
-    figures = [f"{TITLES[name]} {short(value)}" for name in FIGURES[:4] if (value := record.quality[name]) is not None]
+    figures = [
+        f"{TITLES[name]} {short(value)}" for name in FIGURES[:4] if (value := record.quality.get(name)) is not None
+    ]
     if record.quality["chamfer"] is not None:
         figures.append(f"Chamfer {short(record.quality['chamfer'])}")
     if not record.facts["cameras"]:

@@ -290,6 +290,13 @@ def test_overlap_is_intersection_over_union_of_each_view() -> None:
     assert overlaps(left, wide).tolist() == [0.0, 0.5, 0.0]
 
 
+def test_records_from_before_a_figure_are_judged_by_the_others() -> None:
+    older = {name: value for name, value in GOOD.items() if name != "best_view_iou"}
+    assert limits_failed(older) == set()
+    records = {"a": make_record({}, item_id="a", quality=older)}
+    assert worst_first(records, GateParams()) == ["a"]
+
+
 def test_reasons_say_what_failed_by_how_much() -> None:
     bad = {
         "silhouette_iou": 0.4137,
