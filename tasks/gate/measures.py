@@ -129,7 +129,8 @@ def find_viewpoint(
 
     around = np.arange(0, 360, STEP_DEG).tolist()
     coarse = try_all(Place(turn, elevation, *LENSES[0]) for elevation in ELEVATIONS_DEG for turn in around)
-    close = [places for iou, places in coarse if iou >= max(coarse)[0] - ALIKE]
+    highest = max(iou for iou, _ in coarse)
+    close = [places for iou, places in coarse if iou >= highest - ALIKE]
     start = min(close, key=lambda places: abs((places[0].azimuth_deg - front + 180) % 360 - 180))[0]
     near = [start.turned(turn, rise) for rise in NEAR_DEG for turn in NEAR_DEG]
     iou, places = max(try_all(place._replace(distance=far, fov_deg=fov) for far, fov in LENSES for place in near))
