@@ -137,7 +137,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING if arguments.json else logging.INFO, format="%(message)s")
     workspace = Workspace(arguments.workspace.resolve())
     params = load_params(workspace.params_file)
-    recipe = Recipe(**params.stage("train").model_dump(exclude={"student"}))
+    recipe = params.stage("train").recipe()
     if arguments.epochs:
         recipe = recipe.model_copy(update={"epochs": arguments.epochs})
     figures = compare(

@@ -61,6 +61,10 @@ class TrainParams(Recipe):
     def epochs_of_a_warm_start(self) -> int:
         return self.warm_start_epochs or -(-self.epochs // 4)
 
+    def recipe(self) -> Recipe:
+        """What the training engine is told."""
+        return Recipe(**self.model_dump(include=set(Recipe.model_fields)))
+
 
 class Train(Stage):
     """Trains on the items of split `train` with features and an accepted teacher's mesh, validates on those of `val`.
@@ -266,7 +270,7 @@ def _train(item: Item, context: Context) -> Output:
     sources = find_sources(context.upstreams, ("train", "val"), context.params.stage("gate"))
     payload = context.payload(item.id)
     start = Start(payload["warm_from"], payload["warm_epochs"]) if payload else None
-    recipe, weights = Recipe(**block.model_dump(exclude={"student", *NEW_DATA_PARAMS})), None
+    recipe, weights = block.recipe(), None
     if start:
         weights, sources = _go_out_from(start, context.published, sources)
         recipe = recipe.model_copy(update={"epochs": start.epochs})

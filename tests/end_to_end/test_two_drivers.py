@@ -15,6 +15,7 @@ import yaml
 from tasks.collections.ledger import Ledger
 from tasks.stages import ORDER
 from tasks.workspace import Workspace
+from tests.support import ROOT
 
 BIN = Path(sys.executable).parent
 ITEM_STAGES = ("ingest", "views", "matte", "features", "teach", "gate")
@@ -237,6 +238,14 @@ def test_a_photo_is_prepared_as_the_student_was_trained_whatever_params_say_now(
     finally:
         (finished / "params.yaml").write_text(content)
     assert (tmp_path / "after.glb").read_bytes() == (tmp_path / "before.glb").read_bytes()
+
+
+def test_the_blind_student_is_measured_on_a_finished_workspace(finished: Path) -> None:
+    arguments = ["--workspace", str(finished), "--seeds", "1", "--epochs", "1", "--json"]
+    figures = json.loads(command([sys.executable, "-m", "benchmarks.blind_student", *arguments], ROOT, 0).stdout)
+    assert 0 < figures["student"] < 1
+    assert 0 < figures["blind_student"] < 1
+    assert figures["num_items"] == len(items(finished, "evaluate").splitlines())
 
 
 def test_an_outdated_versions_file_is_refused_with_the_remedy(finished: Path) -> None:
