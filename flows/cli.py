@@ -16,7 +16,7 @@ from rich.table import Table
 
 from flows.budget import deadline_of
 from tasks.collections.holder import HeldByAnother
-from tasks.outcome import FAILED, HELD, STOPPED, WRONG_USAGE, StageFailed, counted
+from tasks.outcome import FAILED, HELD, STOPPED, WRONG_USAGE, StageFailed, counted, some_of
 from tasks.params import Params, load_params
 from tasks.runner import run_order
 from tasks.stages import ORDER
@@ -141,14 +141,9 @@ def failure_lines(failed: Iterable[Mapping[str, Any]]) -> list[str]:
     for entry in failed:
         if entry["state"] != "skipped":
             labels.setdefault(f"{entry['class']}: {entry['message']}", []).append(entry["label"])
-    lines = [f"{_some(names)}: {reason}" for reason, names in labels.items()]
+    lines = [f"{some_of(names, MAX_LABELS)}: {reason}" for reason, names in labels.items()]
     more = len(lines) - MAX_REASONS
     return [*lines[:MAX_REASONS], *([f"and {more} more reasons; --json has them all"] if more > 0 else [])]
-
-
-def _some(labels: list[str]) -> str:
-    more = len(labels) - MAX_LABELS
-    return ", ".join(labels[:MAX_LABELS]) + (f" and {more} more" if more > 0 else "")
 
 
 @app.command()

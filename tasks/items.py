@@ -16,7 +16,7 @@ from tasks.collections.statcache import StatCache
 from tasks.overview import differences
 from tasks.params import Params
 from tasks.planning import make_recipe
-from tasks.runner import Labels, UpstreamLines, planning_context
+from tasks.runner import Labels, planning_context, published_lines
 from tasks.stage import Stage
 from tasks.stages import load_stage
 from tasks.worker import open_upstream
@@ -85,9 +85,7 @@ def explain(
 
 
 def _why_absent(stage: Stage, workspace: Workspace, params: Params, stats: StatCache, item_id: str) -> str:
-    upstreams = {name: UpstreamLines(workspace, name, stats) for name in stage.upstreams}
-    for name, upstream in upstreams.items():
-        upstream.adopt(read_items(workspace.items_file(name)).lines)
+    upstreams = {name: published_lines(workspace, name, stats) for name in stage.upstreams}
     context = planning_context(stage, workspace, params, stats, upstreams)
     if reason := stage.unwanted(item_id, context):
         return reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 OK, FAILED, WRONG_USAGE, TOO_MANY_FAILED, HELD, STOPPED = range(6)
@@ -11,6 +12,12 @@ OK, FAILED, WRONG_USAGE, TOO_MANY_FAILED, HELD, STOPPED = range(6)
 def counted(number: int, what: str = "item") -> str:
     """`1 item`, `2 items`."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def some_of(names: Sequence[str], most: int) -> str:
+    """`a, b and 3 more`."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 class StageFailed(Exception):

@@ -345,9 +345,14 @@ def planning_context(
 
 
 def _published(stage: Stage, workspace: Workspace, stats: StatCache) -> Upstream:
-    own = UpstreamLines(workspace, stage.name, stats)
-    own.adopt(read_items(workspace.items_file(stage.name)).lines)
-    return own.as_upstream()
+    return published_lines(workspace, stage.name, stats).as_upstream()
+
+
+def published_lines(workspace: Workspace, name: str, stats: StatCache) -> UpstreamLines:
+    """What a collection has published, be it nothing."""
+    found = UpstreamLines(workspace, name, stats)
+    found.adopt(read_items(workspace.items_file(name)).lines)
+    return found
 
 
 def explain_database(error: sqlite3.DatabaseError, workspace: Workspace) -> str:

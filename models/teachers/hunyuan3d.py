@@ -25,6 +25,7 @@ from models.hosting.canonical import Placement
 from models.hosting.messages import Arrays
 from models.hosting.rungs import check_rungs
 from models.hosting.teacher import HostedParams, HostedTeacher
+from models.hosting.weights import hub_id_or_folder
 from models.teachers import Shape, Site
 from models.views import Views
 
@@ -231,8 +232,4 @@ def read_shape(arrays: Arrays, figures: Mapping[str, Any], variant: Variant) -> 
 
 
 def _source(params: Params, workspace: Path) -> str:
-    """A hub id, or the absolute path of a folder: what has one slash and is no folder here is an id."""
-    given = params.weights or PUBLISHED[params.variant][0]
-    folder = (workspace / Path(given).expanduser()).absolute()
-    is_id = given.count("/") == 1 and not given.startswith((".", "/", "~"))
-    return given if is_id and not folder.is_dir() else str(folder)
+    return hub_id_or_folder(params.weights or PUBLISHED[params.variant][0], workspace)

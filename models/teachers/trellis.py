@@ -27,6 +27,7 @@ from models.hosting.canonical import Placement
 from models.hosting.messages import Arrays
 from models.hosting.rungs import check_rungs
 from models.hosting.teacher import HostedParams, HostedTeacher
+from models.hosting.weights import hub_id_or_folder
 from models.normalise import TO_Y_UP
 from models.teachers import Shape, Site
 from models.views import Views
@@ -148,7 +149,7 @@ def create(params: Params, site: Site) -> HostedTeacher:
 
 def weights(params: Params, workspace: Path) -> Sequence[Path]:
     """The files of a local folder; a hub id stands for itself."""
-    folder = Path(_source(params, workspace))
+    folder = Path(hub_id_or_folder(params.weights, workspace))
     if not folder.is_absolute():
         return ()
     index = folder / "pipeline.json"
@@ -162,7 +163,7 @@ def weights(params: Params, workspace: Path) -> Sequence[Path]:
 def effective(params: Params, workspace: Path) -> Params:
     """The block with its preset and its weights written out."""
     given = params.model_dump(exclude_none=True)
-    return Params(**{**PRESETS[params.preset], **given, "weights": _source(params, workspace)})
+    return Params(**{**PRESETS[params.preset], **given, "weights": hub_id_or_folder(params.weights, workspace)})
 
 
 def find_root(given: str | None, site: Site) -> Path:
@@ -214,10 +215,3 @@ def read_shape(arrays: Arrays, figures: Mapping[str, Any]) -> Shape:
     }
     latents = {name: np.array(arrays[name]) for name in ("coords_N3", "slat_N8")}
     return Shape(mesh, gaussians, latents, quality)
-
-
-def _source(params: Params, workspace: Path) -> str:
-    """A hub id, or the absolute path of a folder: what has one slash and is no folder here is an id."""
-    folder = (workspace / Path(params.weights).expanduser()).absolute()
-    is_id = params.weights.count("/") == 1 and not params.weights.startswith((".", "/", "~"))
-    return params.weights if is_id and not folder.is_dir() else str(folder)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.collections.ledger import Ledger
+from tasks.outcome import some_of
 from tasks.overview import Standing
 from tasks.report.charts import share_bar
 from tasks.report.markup import Html, heads, table, tag
@@ -99,12 +100,11 @@ def _alike(failed: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Html]:
         labels[rank, stage, str(entry["class"]), str(entry["message"])].append(str(entry["label"]))
     rows = []
     for (_, stage, failure, message), names in sorted(labels.items()):
-        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
         cells = [
             tag("th", {"scope": "row"}, stage),
             tag("td", {}, failure),
             tag("td", {"class": "message"}, message),
-            tag("td", {"class": "names"}, ", ".join(names[:MOST_NAMES]) + more),
+            tag("td", {"class": "names"}, some_of(names, MOST_NAMES)),
             tag("td", {"class": "num"}, str(len(names))),
         ]
         rows.append(tag("tr", {}, *cells))
