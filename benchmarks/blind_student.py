@@ -26,9 +26,9 @@ from models.students import FeatureSpec
 from models.training.data import ShapeSet
 from models.training.engine import Validator, train
 from models.training.recipe import Recipe
+from tasks.engine.worker import open_upstream, resolve_device
 from tasks.params import Params, load_params
-from tasks.train import Train, feature_spec, find_sources, load_shapes
-from tasks.worker import open_upstream, resolve_device
+from tasks.stages.train import Train, feature_spec, find_sources, load_shapes
 from tasks.workspace import Workspace
 
 log = logging.getLogger("blind_student")

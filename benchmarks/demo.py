@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.views import canonical
 from tasks.collections.ledger import Ledger
-from tasks.stages import ORDER
+from tasks.order import ORDER
 from tasks.workspace import Workspace
 
 FOLDER = Path("demo")

@@ -23,7 +23,7 @@ from typing import Any
 
 from benchmarks.tiny import compute, item_id
 from tasks.collections.ledger import Ledger
-from tasks.worker import open_upstream
+from tasks.engine.worker import open_upstream
 from tasks.workspace import Workspace, create
 
 REPEATS = 3

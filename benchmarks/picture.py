@@ -14,7 +14,7 @@ from PIL import Image
 from models.geometry import ByteArray, Mesh
 from models.rendering import turntable_strip
 from models.views import decode_rgba
-from tasks.worker import open_upstream
+from tasks.engine.worker import open_upstream
 from tasks.workspace import Workspace
 
 NUM_ITEMS = 4

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from models.params import Block
+from tasks.engine.runner import run_stage
+from tasks.engine.stage import Context, Item, Output, Stage, Wanted
 from tasks.params import Params
-from tasks.runner import run_stage
-from tasks.stage import Context, Item, Output, Stage, Wanted
 from tasks.workspace import Workspace
 
 WORK_S = 0.0001

@@ -17,11 +17,11 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from tasks import contact_sheet as gate_sheet
-from tasks.gate.verdict import GateParams
-from tasks.outcome import OK, STOPPED, Outcome, Progress, counted
-from tasks.stage import Upstream
-from tasks.worker import open_upstream
+from tasks.engine.outcome import OK, STOPPED, Outcome, Progress, counted
+from tasks.engine.stage import Upstream
+from tasks.engine.worker import open_upstream
+from tasks.stages.gate import contact_sheet as gate_sheet
+from tasks.stages.gate.verdict import GateParams
 from tasks.workspace import Workspace
 
 UPDATE_EVERY_S = 2.0

@@ -22,7 +22,7 @@ import psutil
 
 from flows.deployment import POOL, PREFECT, deploy, worker_command, worker_environment
 from flows.server import START_LIMIT_S, TOKEN, Database, Running, get, logs_dir, tail
-from tasks.outcome import StageFailed
+from tasks.engine.outcome import StageFailed
 from tasks.workspace import Workspace
 
 DEFAULT_PORT = 4200

@@ -16,10 +16,10 @@ from rich.table import Table
 
 from flows.budget import deadline_of
 from tasks.collections.holder import HeldByAnother
-from tasks.outcome import FAILED, HELD, STOPPED, WRONG_USAGE, StageFailed, counted, some_of
+from tasks.engine.outcome import FAILED, HELD, STOPPED, WRONG_USAGE, StageFailed, counted, some_of
+from tasks.engine.runner import run_order
+from tasks.order import ORDER
 from tasks.params import Params, load_params
-from tasks.runner import run_order
-from tasks.stages import ORDER
 from tasks.versions import check_versions
 from tasks.workspace import Workspace, create
 
@@ -85,7 +85,7 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """What a run would compute: exact for the first stage with work to do, an upper bound after it."""
-    from tasks.overview import forecast
+    from tasks.commands.plan import forecast
 
     found, params, versions = open_workspace(workspace, overrides)
     forecasts = forecast(found, params, versions, run_order(ORDER, until))
@@ -115,7 +115,7 @@ def plan(
 @app.command()
 def status(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> None:
     """Where every stage stands, who works on it, and what failed and why."""
-    from tasks.overview import status as standings
+    from tasks.engine.standing import status as standings
 
     stages = standings(Workspace.find(workspace), ORDER)
     if as_json:
@@ -153,8 +153,8 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Where one item stands at every stage, why, and what was tried."""
-    from tasks.items import explain as explanations
-    from tasks.items import find_item
+    from tasks.commands.items import explain as explanations
+    from tasks.commands.items import find_item
 
     found, params, versions = open_workspace(workspace, NONE)
     item_id = find_item(found, item)
@@ -176,8 +176,8 @@ def show(
     workspace: WorkspaceOption = HERE,
 ) -> None:
     """Write all files of one item, stage by stage, to a folder."""
-    from tasks.items import find_item
-    from tasks.items import show as write
+    from tasks.commands.items import find_item
+    from tasks.commands.items import show as write
 
     found = Workspace.find(workspace)
     for path in write(found, find_item(found, item), ORDER, out):
@@ -192,8 +192,8 @@ def retry(
     workspace: WorkspaceOption = HERE,
 ) -> None:
     """Give exhausted items new attempts; the next run takes them up."""
-    from tasks.items import retry as reopen
-    from tasks.items import retry_degraded
+    from tasks.commands.items import retry as reopen
+    from tasks.commands.items import retry_degraded
 
     run_order(ORDER, stage)
     if degraded:
@@ -211,7 +211,7 @@ def gc(
     as_json: JsonOption = False,
 ) -> None:
     """Forget superseded items and gather small shards. What is published stays."""
-    from tasks.garbage import collect
+    from tasks.commands.gc import collect
 
     found = Workspace.find(workspace)
     stages = [collect(found, name, dry_run=dry_run) for name in ORDER if found.items_file(name).is_file()]
@@ -231,7 +231,7 @@ def doctor(
     as_json: JsonOption = False,
 ) -> None:
     """Check this machine and the workspace; every complaint says what to do."""
-    from tasks.doctor import examine
+    from tasks.commands.doctor import examine
 
     checks = examine(workspace, verify=verify)
     if as_json:
@@ -252,7 +252,7 @@ def generate(
     workspace: WorkspaceOption = HERE,
 ) -> None:
     """Cast one object through the trained student."""
-    from tasks.generate import generate as cast
+    from tasks.commands.generate import generate as cast
 
     found, params, _ = open_workspace(workspace, NONE)
     say(cast(found, params, images, out))
@@ -267,7 +267,7 @@ def teacher_try(
     overrides: SetOption = NONE,
 ) -> None:
     """One object through a teacher: mesh, picture, seconds and peak memory."""
-    from tasks.trial import try_teacher
+    from tasks.commands.try_teacher import try_teacher
 
     found, params, _ = open_workspace(workspace, overrides)
     for line in try_teacher(found, params, name, images, out):

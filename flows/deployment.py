@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from flows.server import prefect_environment, running_api
-from tasks.outcome import StageFailed
+from tasks.engine.outcome import StageFailed
 from tasks.workspace import Workspace
 
 POOL = "lostwax"

@@ -12,10 +12,10 @@ from flows.artifacts import summarise
 from flows.budget import deadline_of
 from flows.dvc_lock import DvcLock
 from flows.stages import StageEnded, stage_tasks
-from tasks.outcome import Outcome, Progress
+from tasks.engine.outcome import Outcome, Progress
+from tasks.engine.runner import run_order
+from tasks.order import ORDER
 from tasks.params import load_params
-from tasks.runner import run_order
-from tasks.stages import ORDER
 from tasks.versions import check_versions
 from tasks.workspace import Workspace
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from flows.results import results_table
 from flows.server import OwnServer, prefect_environment, running_api
 from tasks.__main__ import describe
-from tasks.outcome import OK, Outcome, Progress
+from tasks.engine.outcome import OK, Outcome, Progress
 from tasks.workspace import Workspace
 
 

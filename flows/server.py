@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 
 from tasks.collections.files import write_atomically
-from tasks.outcome import StageFailed
+from tasks.engine.outcome import StageFailed
 from tasks.workspace import Workspace
 
 TOKEN = "LOSTWAX_UP"  # noqa: S105  # the environment variable that marks what `up` started, and all it started in turn

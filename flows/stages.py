@@ -18,10 +18,10 @@ from prefect.states import Completed
 
 from flows.artifacts import GateArtifact, StageArtifacts
 from tasks.collections.holder import HeldByAnother
-from tasks.outcome import OK, Outcome, Progress, StageFailed
+from tasks.engine.outcome import OK, Outcome, Progress, StageFailed
+from tasks.engine.runner import run_stage
+from tasks.order import ORDER, load_stage
 from tasks.params import Params
-from tasks.runner import run_stage
-from tasks.stages import ORDER, load_stage
 from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ import pkgutil
 from types import ModuleType
 
 FAMILIES = {
-    "sources": "tasks.sources",
+    "sources": "tasks.stages.sources",
     "mattes": "models.mattes",
     "encoders": "models.encoders",
     "depths": "models.depths",

@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 from tasks.collections.holder import HeldByAnother
-from tasks.outcome import FAILED, HELD, WRONG_USAGE, Progress, StageFailed
+from tasks.engine.outcome import FAILED, HELD, WRONG_USAGE, Progress, StageFailed
+from tasks.engine.runner import run_stage
+from tasks.order import ORDER, load_stage
 from tasks.params import load_params
-from tasks.runner import run_stage
-from tasks.stages import ORDER, load_stage
 from tasks.versions import check_versions
 from tasks.workspace import Workspace
 

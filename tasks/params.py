@@ -11,8 +11,8 @@ from pydantic import Field, ValidationError
 
 from models import plugins
 from models.params import Block
-from tasks.stage import Stage
-from tasks.stages import ORDER, load_stage
+from tasks.engine.stage import Stage
+from tasks.order import ORDER, load_stage
 
 B = TypeVar("B", bound=Block)
 PLUGIN_FAMILIES = tuple(family for family in plugins.FAMILIES if family != "sources")

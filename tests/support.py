@@ -22,9 +22,10 @@ from typing import Any
 
 import yaml
 
+from tasks.collections.records import Record
 from tasks.collections.tarball import file_entries
+from tasks.engine.stage import Context, Item, Output, Stage, Upstream
 from tasks.params import Params
-from tasks.stage import Context, Item, Output, Record, Stage, Upstream
 from tasks.workspace import Workspace, create
 
 ROOT = Path(__file__).parent.parent

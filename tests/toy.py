@@ -29,10 +29,10 @@ import yaml
 from models.errors import BadInput, EmptyOutput, Unavailable
 from models.params import Block
 from tasks.collections.holder import HeldByAnother
-from tasks.outcome import FAILED, HELD, StageFailed
+from tasks.engine.outcome import FAILED, HELD, StageFailed
+from tasks.engine.runner import run_stage
+from tasks.engine.stage import Context, Item, Output, Stage, Wanted
 from tasks.params import Params
-from tasks.runner import run_stage
-from tasks.stage import Context, Item, Output, Stage, Wanted
 from tasks.workspace import Workspace
 
 

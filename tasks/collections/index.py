@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tasks.collections.files import write_atomically
-from tasks.collections.records import from_line, identity, is_better
+from tasks.collections.records import Record, from_line, identity, is_better
 from tasks.collections.tarball import member_offset, scan
-from tasks.stage import Record
 
 log = logging.getLogger(__name__)
 

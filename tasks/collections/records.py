@@ -4,12 +4,36 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tasks.stage import FileEntry, Record
-
 SCHEMA = 1
+Json = Any
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One file of an item: its sha256 (64 hex) and size in bytes."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The reproducible facts of one finished item: no time, no place, no attempt."""
+
+    id: str
+    key: str
+    files: Mapping[str, FileEntry]
+    frame: str | None = None
+    quality: Mapping[str, Json] = field(default_factory=dict)
+    rung: int = 0
+    facts: Mapping[str, Json] = field(default_factory=dict)
+    """What later stages look up: ingest keeps label, class, group, split, labels, licence, kind here."""
+    recipe: str = ""
+    """First 16 hex of the digest of the params, versions and weights in the key; `explain` compares recipes."""
 
 
 def canonical(value: Any) -> bytes:

@@ -12,8 +12,7 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from tasks.collections.records import from_line, to_line
-from tasks.stage import FileEntry, Record
+from tasks.collections.records import FileEntry, Record, from_line, to_line
 
 BLOCK = tarfile.BLOCKSIZE
 END = bytes(2 * BLOCK)

@@ -15,13 +15,13 @@ from functools import cache
 from pathlib import Path
 
 from models import plugins
-from tasks.stages import CLASSES
+from tasks.order import CLASSES
 from tasks.versions import load_versions
 
 ROOT = Path(__file__).parent.parent.parent
 RECORDED = Path(__file__).parent / "closures.json"
 PACKAGES = ("models", "tasks")
-INTERFACES = {"models.params", "models.plugins", "models.errors", "tasks.stage", "tasks.stages", "tasks.params"}
+INTERFACES = {"models.params", "models.plugins", "models.errors", "tasks.engine.stage", "tasks.order", "tasks.params"}
 """What is shared by everything and computes nothing of an item."""
 
 

@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from tasks.stages import ORDER, load_stage
+from tasks.order import ORDER, load_stage
 from tasks.workspace import template
 
 STAGES = yaml.safe_load(template("dvc.yaml").read_text())["stages"]

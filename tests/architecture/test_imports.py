@@ -3,7 +3,7 @@ import subprocess
 import sys
 
 from models import plugins
-from tasks.stages import CLASSES
+from tasks.order import CLASSES
 
 HEAVY = (
     "torch",
@@ -21,9 +21,9 @@ HEAVY = (
 LIGHT = [
     "flows.cli",
     "tasks.__main__",
-    "tasks.overview",
-    "tasks.items",
-    "tasks.worker",
+    "tasks.commands.plan",
+    "tasks.commands.items",
+    "tasks.engine.worker",
     *(reference.partition(":")[0] for reference in CLASSES.values()),
     *(f"{package}.{name}" for family, package in plugins.FAMILIES.items() for name in plugins.known(family)),
 ]

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from models import plugins
-from tasks.stages import ORDER
+from tasks.order import ORDER
 from tasks.versions import load_versions
 from tests.architecture import closures
 

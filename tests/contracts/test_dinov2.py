@@ -14,7 +14,7 @@ from models.errors import Unavailable
 from models.export_encoder import IMAGENET_MEAN, IMAGENET_STD, Export, export_encoder
 from models.onnx import Machine
 from models.views import encode_png
-from tasks.features import GRIDS, Features
+from tasks.stages.features import GRIDS, Features
 from tests.support import make_item, start
 
 transformers = pytest.importorskip("transformers")

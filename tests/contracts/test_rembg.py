@@ -13,8 +13,8 @@ from models.mattes import rembg as plugin
 from models.mattes.rembg.published import PUBLISHED, RELEASE, places
 from models.onnx import Machine
 from models.views import decode_rgba, encode_png
-from tasks.matte import Cutter, matte_item
 from tasks.params import Params
+from tasks.stages.matte import Cutter, matte_item
 from tests.support import make_item
 
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tasks.collections.ledger import Ledger
-from tasks.stages import ORDER
+from tasks.order import ORDER
 from tasks.workspace import Workspace
 from tests.support import ROOT
 

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from tasks.garbage import collect
+from tasks.commands.gc import collect
 from tasks.workspace import Workspace
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks import engine
 from tasks.collections.holder import holder
-from tasks.outcome import OK
-from tasks.worker import open_upstream
+from tasks.engine.outcome import OK
+from tasks.engine.worker import open_upstream
 from tests.faults.evidence import Storm, finished_items, held_twice, nobody_works, workers_of
 from tests.support import Running, make_workspace, run_module, wait_until
 from tests.toy import computed, expected_files, fill, item_id, plain

@@ -7,9 +7,9 @@ import pytest
 
 from models.shapes import make
 from tasks.collections.ledger import Ledger
-from tasks.outcome import OK
-from tasks.stages import ORDER
-from tasks.worker import open_upstream
+from tasks.engine.outcome import OK
+from tasks.engine.worker import open_upstream
+from tasks.order import ORDER
 from tests.faults.evidence import Storm, finished_items, held_twice, traces_of_progress
 from tests.support import Running, make_workspace, run_task
 

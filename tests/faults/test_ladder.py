@@ -5,9 +5,9 @@ import json
 import pytest
 
 from tasks.collections.ledger import Ledger
-from tasks.garbage import collect
-from tasks.items import retry_degraded
-from tasks.outcome import OK
+from tasks.commands.gc import collect
+from tasks.commands.items import retry_degraded
+from tasks.engine.outcome import OK
 from tests.faults.evidence import held_twice
 from tests.faults.factory import Factory, make_factory
 

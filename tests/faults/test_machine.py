@@ -10,8 +10,8 @@ import pytest
 
 from tasks.collections.holder import holder
 from tasks.collections.inflight import living_workers
-from tasks.outcome import FAILED, HELD, OK, STOPPED
-from tasks.worker import open_upstream
+from tasks.engine.outcome import FAILED, HELD, OK, STOPPED
+from tasks.engine.worker import open_upstream
 from tests.faults.evidence import finished_items, held_twice, nobody_works, workers_of
 from tests.support import Running, make_workspace, run_module, wait_until
 from tests.toy import computed, expected_files, fill, item_id, plain

@@ -6,8 +6,8 @@ import time
 import pytest
 
 from tasks.collections.ledger import Ledger
-from tasks.outcome import FAILED, OK
-from tasks.worker import open_upstream
+from tasks.engine.outcome import FAILED, OK
+from tasks.engine.worker import open_upstream
 from tests.support import Running, make_workspace, run_module
 from tests.toy import computed, expected_files, fill, item_id, plain
 

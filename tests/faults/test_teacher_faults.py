@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from tasks.collections.ledger import Ledger
-from tasks.outcome import FAILED, HELD, OK
+from tasks.engine.outcome import FAILED, HELD, OK
 from tests.faults.evidence import finished_items, held_twice
 from tests.faults.factory import NUM_ITEMS, Factory, labels_of, make_factory, photo, prepare
 from tests.support import Finished, wait_until

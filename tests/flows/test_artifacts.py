@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 
 from flows.artifacts import COLUMNS, PAPER, TILE_PX, GateArtifact, contact_sheet, failure_rows, reasons
-from tasks.contact_sheet import FIRST, Shown, place
-from tasks.gate.verdict import GateParams
-from tasks.outcome import STOPPED, Outcome, Progress
-from tasks.stage import Record, Upstream
+from tasks.collections.records import Record
+from tasks.engine.outcome import STOPPED, Outcome, Progress
+from tasks.engine.stage import Upstream
+from tasks.stages.gate.contact_sheet import FIRST, Shown, place
+from tasks.stages.gate.verdict import GateParams
 from tests.support import make_record, make_workspace
 
 
@@ -85,8 +86,8 @@ class Sheets:
         bad = Shown("bad", ("area 0 < 0.02",), png((32, 16), (9, 9, 9, 255)))
         good = Shown("good", (), png((32, 16), (9, 9, 9, 255)))
         several = [bad] + [good] * (FIRST - 1)
-        monkeypatch.setattr("tasks.contact_sheet.first_items", lambda *_: several[: self.finished])
-        monkeypatch.setattr("tasks.contact_sheet.worst_items", lambda *_: [bad])
+        monkeypatch.setattr("tasks.stages.gate.contact_sheet.first_items", lambda *_: several[: self.finished])
+        monkeypatch.setattr("tasks.stages.gate.contact_sheet.worst_items", lambda *_: [bad])
         monkeypatch.setattr("flows.artifacts.UPDATE_EVERY_S", 0.0)
         monkeypatch.setattr(
             "flows.artifacts.create_markdown_artifact", lambda text, key, description: self.shown.append(description)

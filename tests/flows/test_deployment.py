@@ -8,7 +8,7 @@ import yaml
 
 from flows.deployment import POOL, deploy, deployment_file, find_api, worker_command
 from flows.server import get
-from tasks.outcome import StageFailed
+from tasks.engine.outcome import StageFailed
 from tests.support import make_workspace
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from flows.server import get
 from tasks.collections.holder import HeldByAnother
-from tasks.outcome import OK, TOO_MANY_FAILED, Outcome, Progress, StageFailed
-from tasks.stages import ORDER
+from tasks.engine.outcome import OK, TOO_MANY_FAILED, Outcome, Progress, StageFailed
+from tasks.order import ORDER
 from tasks.workspace import Workspace
 from tests.flows.api import artifacts_of, post
 from tests.support import make_workspace, wait_until

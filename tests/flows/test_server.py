@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from flows.server import Database, OwnServer, Running, get, prefect_environment, prefect_home, running_api
-from tasks.outcome import StageFailed
+from tasks.engine.outcome import StageFailed
 from tests.support import ROOT, make_workspace
 
 STARTS_A_SERVER = """

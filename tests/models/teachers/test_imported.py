@@ -27,7 +27,7 @@ from models.normalise import TO_Y_UP
 from models.teachers import Shape, Site
 from models.teachers.imported import Imported, Params, create, find_files
 from models.views import Views
-from tasks.teach import check
+from tasks.stages.teach import check
 
 LICENCE = "CC0-1.0"
 FROM_Y_UP_TO_TRELLIS = TO_Y_UP["z"].T

@@ -1,0 +1,1 @@
+"""What runs any stage: plan, dispatch, supervise, worker, runner."""

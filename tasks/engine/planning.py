@@ -1,0 +1,164 @@
+"""What a stage wants, what it holds, and so what is left to do. One oracle: the key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from models.params import Block
+from tasks.collections.index import Held
+from tasks.collections.ledger import Attempt
+from tasks.collections.records import canonical, from_line
+from tasks.engine.stage import Context, Inputs, Stage, item_key
+from tasks.engine.supervisor import Task
+from tasks.params import Attempts, Params
+from tasks.workspace import Workspace
+
+ITEM_ID = re.compile(r"[A-Za-z0-9_-]{1,22}")
+INTERRUPTED = "interrupted"
+"""The class of an attempt that the end of the whole run cut short."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything in a stage's keys that is the same for all its items."""
+
+    name: str
+    """First 16 hex of the digest of `content`."""
+    content: dict[str, Any]
+
+    def key(self, inputs: Inputs) -> str:
+        """sha256 (64 hex) over the recipe and (name, sha256) of every file that is read of the item."""
+        return item_key(self.name, inputs)
+
+
+@dataclass
+class StagePlan:
+    """Where every wanted item of a stage stands before a run."""
+
+    recipe: Recipe
+    total: int = 0
+    held: dict[str, bytes] = field(default_factory=dict)
+    """Record lines of the fresh items, by id."""
+    pending: list[Task] = field(default_factory=list)
+    reopened: list[Task] = field(default_factory=list)
+    """Pending items that are held at a reduced rung; the last of `pending`."""
+    stale: set[str] = field(default_factory=set)
+    """Ids of pending items that are held under another key; the others are missing."""
+    exhausted: dict[str, list[Attempt]] = field(default_factory=dict)
+    """Failed attempts of the items that are not tried again."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+    """Labels of the items that are not held."""
+    notes: list[str] = field(default_factory=list)
+    outlook: list[str] = field(default_factory=list)
+    """What the stage says of wanted items: as things stand, and while items upstream are still to be made."""
+    settled: bool = False
+    """Items that are still to be made upstream change nothing here."""
+
+
+def make_recipe(
+    stage: Stage,
+    params: Params,
+    versions: Mapping[str, int],
+    workspace: Workspace,
+    digest: Callable[[Path], str],
+) -> Recipe:
+    """The stage's params and plug-ins with their versions, and the digests of the weights they use."""
+    plugins = stage.plugins(params)
+    names = [stage.name, *(f"{family}.{name}" for family, name in sorted(plugins.items()))]
+    content = {
+        "stage": stage.name,
+        "params": stage.key_params(params),
+        "plugins": {f"{family}.{name}": _key_params(params.plugin(family, name)) for family, name in plugins.items()},
+        "versions": {name: versions.get(name, 1) for name in names},
+        "weights": [_weight_digest(path, digest) for path in stage.weights(params, workspace.root)],
+    }
+    return Recipe(hashlib.sha256(canonical(content)).hexdigest()[:16], content)
+
+
+def plan_stage(
+    stage: Stage,
+    context: Context,
+    recipe: Recipe,
+    held: Held,
+    failures: Mapping[tuple[str, str], list[Attempt]],
+    budgets: Attempts,
+    reopened: Set[tuple[str, str]] = frozenset(),
+) -> StagePlan:
+    """Sort the wanted items into held, pending, exhausted and skipped.
+
+    A held item that was reopened is pending too: its better rungs are tried, and what is held stays if none fits.
+
+    Pending items that failed before come last, so that one which kills the machine delays nobody. Raises ValueError for
+    an id that is wanted twice, or that cannot name files.
+    """
+    plan = StagePlan(recipe)
+    known = held.ids()
+    seen: set[str] = set()
+    failed: list[Task] = []
+    context = replace(context, recipe=recipe.name, held=lambda: map(from_line, held.lines()))
+    for wanted in stage.wanted(context):
+        if wanted.id in seen:
+            raise ValueError(f"item {wanted.id} is there twice")
+        if not ITEM_ID.fullmatch(wanted.id):
+            raise ValueError(f"an item's id is 1 to 22 letters, digits, - or _, not {wanted.id!r}")
+        seen.add(wanted.id)
+        plan.total += 1
+        plan.notes += [wanted.note] if wanted.note else []
+        plan.outlook += [wanted.outlook] if wanted.outlook else []
+        plan.settled |= wanted.settled
+        if wanted.skip is not None:
+            plan.skipped[wanted.id] = wanted.skip
+            plan.labels[wanted.id] = wanted.label
+            continue
+        key = recipe.key(wanted.inputs)
+        if line := held.line(wanted.id, key):
+            plan.held[wanted.id] = line
+            if (wanted.id, key) in reopened and (rung := from_line(line).rung):
+                plan.reopened.append(Task(wanted.id, key, wanted.label, {"rungs": rung}))
+            continue
+        plan.labels[wanted.id] = wanted.label
+        attempts = failures.get((wanted.id, key), [])
+        if stage.product:  # there is nothing else that it could delay: it may be interrupted for ever
+            attempts = [attempt for attempt in attempts if attempt.outcome != INTERRUPTED]
+        if is_exhausted(attempts, budgets):
+            plan.exhausted[wanted.id] = attempts
+            continue
+        (failed if attempts else plan.pending).append(Task(wanted.id, key, wanted.label, wanted.payload))
+        if wanted.id in known:
+            plan.stale.add(wanted.id)
+    plan.pending += [*failed, *plan.reopened]
+    return plan
+
+
+def is_exhausted(attempts: list[Attempt], budgets: Attempts) -> bool:
+    """Whether the failed attempts at an item use up the budget of some class."""
+    counts = Counter(attempt.outcome for attempt in attempts)
+    return any(count >= getattr(budgets, outcome, budgets.error) for outcome, count in counts.items())
+
+
+def published_failures(path: Path) -> dict[tuple[str, str], list[Attempt]]:
+    """Exhausted items of failures.json as attempts: what is known of them where the ledger did not travel along."""
+    if not path.is_file():
+        return {}
+    found: dict[tuple[str, str], list[Attempt]] = {}
+    for entry in json.loads(path.read_text()):
+        if entry["state"] == "exhausted":
+            attempt = Attempt(entry["id"], entry["key"], entry["class"], entry["message"])
+            found[entry["id"], entry["key"]] = [attempt] * entry["attempts"]
+    return found
+
+
+def _key_params(block: Block) -> dict[str, Any]:
+    return block.model_dump(mode="json", exclude=set(block.LOCAL))
+
+
+def _weight_digest(path: Path, digest: Callable[[Path], str]) -> str:
+    return digest(path) if path.is_file() else "missing"

@@ -1,0 +1,1 @@
+"""One stage a module: reads collections, calls models, writes collections. No Prefect."""

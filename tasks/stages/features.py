@@ -1,0 +1,152 @@
+"""features: encoder tokens and depth of the declared views, computed once and read by every student."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from models import plugins
+from models.cameras import NAMED_AZIMUTHS_DEG
+from models.crop import Square
+from models.depths import Depth, RenderedDepth
+from models.encoders import Encoder
+from models.errors import EmptyOutput
+from models.onnx import Machine
+from models.params import Block
+from models.views import decode_rgba
+from tasks.collections.records import Record
+from tasks.engine.stage import Context, Item, Json, Output, Stage
+
+GRIDS = "grids.safetensors"
+
+
+class FeatureParams(Block):
+    encoder: str = "dct"
+    """The plug-in that makes the tokens."""
+    depth: str | None = "rendered"
+    """The plug-in that makes the depth maps, or null for none."""
+    views: tuple[str, ...] = Field(tuple(NAMED_AZIMUTHS_DEG), min_length=1)
+    """The views that are encoded, in this order; an item may lack some."""
+
+
+class Features(Stage):
+    name = "features"
+    upstreams = ("matte", "views")
+    Params = FeatureParams
+
+    def plugins(self, params: Any) -> dict[str, str]:
+        block: FeatureParams = params.stage(self.name)
+        return {"encoders": block.encoder} | ({"depths": block.depth} if block.depth else {})
+
+    def weights(self, params: Any, workspace: Path) -> Sequence[Path]:
+        return [
+            path
+            for family, name in self.plugins(params).items()
+            for path in plugins.load(family, name).weights(params.plugin(family, name), workspace)
+        ]
+
+    def skip(self, records: Mapping[str, Record], params: Any) -> str | None:
+        declared = params.stage(self.name).views
+        if _present(records, declared):
+            return None
+        return f"it has none of the views {', '.join(declared)}"
+
+    def reads(self, records: Mapping[str, Record], params: Any) -> Iterable[tuple[str, str]]:
+        block: FeatureParams = params.stage(self.name)
+        names = _present(records, block.views)
+        read = [("matte", f"view.{name}.png") for name in names]
+        if _uses_rendered(block) and _has_depth(records, names):
+            read += [("matte", "crops.json"), ("views", "cameras.json")]
+            read += [("views", f"depth.{name}.png") for name in names]
+        return read
+
+    def start(self, context: Context) -> Callable[[Item], Output]:
+        machine = Machine(context.workspace, context.device, context.num_threads)
+        block: FeatureParams = context.params.stage(self.name)
+        encoder = open_encoder(context.params, machine)
+        depth: Depth | None = None
+        if block.depth:
+            depth = plugins.load("depths", block.depth).create(context.params.plugin("depths", block.depth), machine)
+        return lambda item: encode_item(item, block, encoder, depth)
+
+
+def open_encoder(params: Any, machine: Machine) -> Encoder:
+    """The chosen encoder. Raises Unavailable."""
+    name = params.stage("features").encoder
+    encoder: Encoder = plugins.load("encoders", name).create(params.plugin("encoders", name), machine)
+    return encoder
+
+
+def encode_item(item: Item, block: FeatureParams, encoder: Encoder, depth: Depth | None) -> Output:
+    """Tokens of the views that the item has among the declared ones, and their depth where there is any."""
+    from safetensors.numpy import save
+
+    names = _present(item.records, block.views)
+    rgba_VSS4 = np.stack([decode_rgba(item.read("matte", f"view.{name}.png")) for name in names])
+    tokens_VHWC = encoder.encode(rgba_VSS4)
+    if not np.isfinite(tokens_VHWC).all():
+        raise EmptyOutput(f"{encoder.id} gives tokens that are not finite in float16")
+    arrays: dict[str, Any] = {f"tokens.{name}": tokens for name, tokens in zip(names, tokens_VHWC, strict=True)}
+    facts: dict[str, Json] = {
+        "encoder": encoder.id,
+        "encoder_licence": encoder.licence,
+        "channels": encoder.channels,
+        "grid": list(tokens_VHWC.shape[1:3]),
+        "prefix_tokens_dropped": encoder.num_prefix_tokens,
+        "views": names,
+    }
+    rendered, scale = _rendered_depths(item, block, names)
+    maps = {} if depth is None else _depth_maps(depth, dict(zip(names, rgba_VSS4, strict=True)), rendered)
+    facts |= {"depth": None, "depth_licence": None, "depth_scale": scale}
+    if depth is not None and maps:
+        facts |= {"depth": depth.id, "depth_licence": depth.licence}
+    return Output({GRIDS: save(arrays | maps)}, facts=facts)
+
+
+def _depth_maps(
+    depth: Depth, rgba_by_view: Mapping[str, npt.NDArray[np.uint8]], rendered: Mapping[str, RenderedDepth]
+) -> dict[str, Any]:
+    """`depth.VIEW` of the views that can have one."""
+    found = {name: depth.estimate(rgba_SS4, rendered.get(name)) for name, rgba_SS4 in rgba_by_view.items()}
+    return {f"depth.{name}": values for name, values in found.items() if values is not None}
+
+
+def _rendered_depths(
+    item: Item, block: FeatureParams, names: Sequence[str]
+) -> tuple[dict[str, RenderedDepth], float | None]:
+    """Rendered depth by view, and what its unit is worth; nothing where the plug-in does not use it."""
+    if not _uses_rendered(block) or not _has_depth(item.records, names):
+        return {}, None
+    squares = json.loads(item.read("matte", "crops.json"))
+    scale = float(json.loads(item.read("views", "cameras.json"))["depth_scale"])
+    depths = {}
+    for name in names:
+        depths[name] = RenderedDepth(_decode_depth(item.read("views", f"depth.{name}.png")), Square(*squares[name]))
+    return depths, scale
+
+
+def _present(records: Mapping[str, Record], declared: Iterable[str]) -> list[str]:
+    return [name for name in declared if f"view.{name}.png" in records["matte"].files]
+
+
+def _has_depth(records: Mapping[str, Record], names: Iterable[str]) -> bool:
+    return "views" in records and all(f"depth.{name}.png" in records["views"].files for name in names)
+
+
+def _uses_rendered(block: FeatureParams) -> bool:
+    return block.depth is not None and bool(plugins.load("depths", block.depth).USES_RENDERED)
+
+
+def _decode_depth(data: bytes) -> npt.NDArray[np.uint16]:
+    """(H, W) of a depth PNG."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image).astype(np.uint16)

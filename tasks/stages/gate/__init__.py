@@ -1,0 +1,108 @@
+"""gate: is this worth training on? The teacher's mesh of every item against what the teacher was shown, in figures.
+
+The mesh is rendered from the cameras of the matted views, by the renderer that made them. Figures (`quality`):
+silhouette_iou, psnr_db and brightness_ratio of the views; best_view_iou of views without cameras (photos); area,
+components and watertight of the mesh; chamfer to the truth. A figure that cannot be had is null: those of colours where
+the mesh has none, chamfer without truth; the facts say which. `tasks/stages/gate/verdict.py` makes accepted and
+rejected of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from statistics import median
+from typing import Any
+
+from models.geometry import FRAME
+from tasks.collections.records import Record
+from tasks.engine.stage import Context, Item, Json, Output, Stage
+from tasks.stages.gate.verdict import MEASURED, GateParams, label_of, tally, verdict
+
+MESH, CAMERAS, VIEW, PICTURE = "mesh.glb", "cameras.json", "view.", "gate.png"
+FIGURES = ("silhouette_iou", "best_view_iou", "psnr_db", "brightness_ratio", "area", "components", "chamfer")
+MOST_ROWS = 200
+"""Rejected items that metrics.json names."""
+
+
+class Gate(Stage):
+    """Writes gate.png: the compared views in a row, and below them the mesh from the same cameras.
+
+    A rejected item is done: it keeps its figures, and so its reasons, and its picture.
+    """
+
+    name = "gate"
+    upstreams = ("teach", "matte", "ingest")
+    Params = GateParams
+
+    def key_params(self, params: Any) -> Json:
+        """Limits do not change a figure."""
+        block: GateParams = params.stage(self.name)
+        return block.model_dump(mode="json", include=set(MEASURED))
+
+    def skip(self, records: Mapping[str, Record], params: Any) -> str | None:
+        return None if MESH in records["teach"].files else "the teacher made no mesh of it"
+
+    def reads(self, records: Mapping[str, Record], params: Any) -> Iterable[tuple[str, str]]:
+        """The teacher's mesh, the views that are compared and their cameras, and the truth."""
+        read = [("teach", MESH)]
+        read += [("matte", f"{VIEW}{view}.png") for view in compared_views(records, params.stage(self.name))]
+        if has_cameras(records):
+            read.append(("matte", CAMERAS))
+        if has_truth(records):
+            read.append(("ingest", MESH))
+        return read
+
+    def start(self, context: Context) -> Callable[[Item], Output]:
+        from tasks.stages.gate.measures import measure
+
+        params: GateParams = context.params.stage(self.name)
+
+        def run(item: Item) -> Output:
+            measured = measure(item, params)
+            return Output({PICTURE: measured.picture}, FRAME, measured.quality, facts=measured.facts)
+
+        return run
+
+    def remark(self, record: Record, params: Any) -> str:
+        reasons = verdict(record.quality, params.stage(self.name))
+        return f"rejected: {', '.join(map(str, reasons))}" if reasons else "accepted"
+
+    def metrics(self, records: Iterable[Record], context: Context) -> dict[str, Json]:
+        """accepted, rejected, share, rejected_by limit, median of each figure, and the first rejected items."""
+        found = list(records)
+        judged = tally(found, context.params.stage(self.name))
+        labels = context.upstreams["ingest"].records
+        named = list(judged.rejected.items())[:MOST_ROWS]
+        return {
+            "accepted": judged.accepted,
+            "rejected": len(judged.rejected),
+            "share": None if judged.share is None else round(judged.share, 6),
+            "rejected_by": dict(sorted(judged.by_limit().items())),
+            "median": {name: figure for name in FIGURES if (figure := _median(found, name)) is not None},
+            "rejected_items": [
+                {"id": item_id, "label": label_of(labels, item_id), "reasons": [reason.text for reason in reasons]}
+                for item_id, reasons in named
+            ],
+        }
+
+
+def compared_views(records: Mapping[str, Record], params: GateParams) -> list[str]:
+    """The chosen views that the item has; where it has none of them, its first ones by name."""
+    files = records["matte"].files if "matte" in records else {}
+    present = sorted(name.removeprefix(VIEW).removesuffix(".png") for name in files if name.startswith(VIEW))
+    return [view for view in params.views if view in present] or present[: len(params.views)]
+
+
+def has_cameras(records: Mapping[str, Record]) -> bool:
+    """Whether the cameras of the item's matted views are known."""
+    return "matte" in records and CAMERAS in records["matte"].files
+
+
+def has_truth(records: Mapping[str, Record]) -> bool:
+    """Whether the item has a true mesh."""
+    return "ingest" in records and bool(records["ingest"].facts.get("has_truth")) and MESH in records["ingest"].files
+
+
+def _median(records: Iterable[Record], name: str) -> float | None:
+    values = [value for record in records if (value := record.quality.get(name)) is not None]
+    return round(float(median(values)), 6) if values else None

@@ -1,0 +1,226 @@
+"""One item's figures and its picture: the teacher's mesh beside the views that it was made from, and the truth."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from models.cameras import NAMED_AZIMUTHS_DEG, Camera, orbit_camera
+from models.errors import BadInput
+from models.geometry import ByteArray, Mesh, face_areas, load_scene, weld
+from models.metrics import Protocol, Surface
+from models.metrics.images import brightness, masks, on_ground, psnr_db
+from models.metrics.points import match
+from models.metrics.silhouettes import overlaps
+from models.metrics.viewpoints import fits
+from models.rendering import Platform, render
+from models.topology import components, is_watertight
+from models.views import decode_rgba
+from tasks.engine.stage import Item, Json
+from tasks.stages.gate import CAMERAS, MESH, VIEW, compared_views, has_cameras, has_truth
+from tasks.stages.gate.verdict import GateParams
+
+TILE_PX = 128
+NUM_COLOURS = 96
+"""Of the picture: 15 KB in place of 80."""
+DARK = 1 / 255
+"""Inputs darker than this have no brightness to compare with."""
+LENSES = ((2.7, 40.0), (5.0, 21.0))
+"""(distance, field of view in degrees) of the cameras that are tried where those of the views are unknown."""
+ELEVATIONS_DEG, STEP_DEG, NEAR_DEG = (-10.0, 10.0, 30.0, 50.0), 15.0, (-10.0, -5.0, 0.0, 5.0, 10.0)
+"""First all round the object at these elevations, then by these angles about the best of them."""
+SEARCH_PX = 96
+ALIKE = 0.03
+"""What looks the same from two sides, give or take so much overlap, is looked at from the side that its name says."""
+
+
+class Place(NamedTuple):
+    """Of a camera; see `orbit_camera`."""
+
+    azimuth_deg: float
+    elevation_deg: float
+    distance: float
+    fov_deg: float
+
+    def turned(self, azimuth_deg: float, elevation_deg: float = 0.0) -> Place:
+        azimuth = (self.azimuth_deg + azimuth_deg) % 360
+        return self._replace(azimuth_deg=azimuth, elevation_deg=self.elevation_deg + elevation_deg)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """quality and facts for the record; picture: PNG bytes."""
+
+    quality: dict[str, Json]
+    facts: dict[str, Json]
+    picture: bytes
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The compared views. rgba_VSS4: square. cameras: None where they are unknown."""
+
+    names: tuple[str, ...]
+    rgba_VSS4: ByteArray
+    cameras: tuple[Camera, ...] | None
+
+    @property
+    def size_px(self) -> int:
+        return int(self.rgba_VSS4.shape[1])
+
+
+def measure(item: Item, params: GateParams) -> Measured:
+    """Raises BadInput for files that are no mesh or image, Unavailable without GL."""
+    glb = item.read("teach", MESH)
+    mesh = Mesh.from_glb(glb)
+    seen = _read_views(item, params)
+    coloured = has_colours(glb)
+    facts: dict[str, Json] = {
+        "views": list(seen.names) if seen else [],
+        "cameras": seen is not None and seen.cameras is not None,
+        "colours": coloured,
+        "truth": has_truth(item.records),
+    }
+    found = None
+    if seen is not None and seen.cameras is None:
+        places, found = find_viewpoint(glb, seen.names, masks(seen.rgba_VSS4), params.platform)
+        cameras = tuple(orbit_camera(*place, seen.size_px) for place in places)
+        facts["viewpoint"] = places[0]._asdict()
+    elif seen is not None and seen.cameras is not None:
+        cameras = seen.cameras
+    else:
+        cameras = tuple(orbit_camera(turn, 10.0, *LENSES[0], TILE_PX) for turn in NAMED_AZIMUTHS_DEG.values())
+    rendered_VSS4 = render(glb, cameras, seen.size_px if seen else TILE_PX, platform=params.platform).rgba_VHW4
+    quality = _view_figures(rendered_VSS4, seen, coloured) | _mesh_figures(mesh)
+    quality["best_view_iou"] = None if found is None else round(found, 6)
+    quality["chamfer"] = None
+    if facts["truth"]:
+        chamfer, floor = _chamfer(mesh, Mesh.from_glb(item.read("ingest", MESH)), params.num_points)
+        quality["chamfer"] = chamfer
+        facts |= {"chamfer_points": params.num_points, "chamfer_floor": floor}
+    rows = [seen.rgba_VSS4, rendered_VSS4] if seen else [rendered_VSS4]
+    return Measured(quality, facts, picture(rows))
+
+
+def find_viewpoint(
+    glb: bytes, names: Sequence[str], seen_VSS: npt.NDArray[np.bool_], platform: Platform = "auto"
+) -> tuple[list[Place], float]:
+    """From where the mesh's silhouettes fit those of the views best, and their mean intersection over union there.
+
+    Views named front, left, ... were taken at right angles; where the object's own front is, is not known.
+    """
+    front = NAMED_AZIMUTHS_DEG.get(names[0], 0.0)
+    turns = [NAMED_AZIMUTHS_DEG.get(name, 0.0) - front for name in names]
+
+    def try_all(places: Iterable[Place]) -> list[tuple[float, list[Place]]]:
+        candidates = [[place.turned(turn) for turn in turns] for place in places]
+        order = {place: index for index, place in enumerate(dict.fromkeys(chain.from_iterable(candidates)))}
+        cameras = [orbit_camera(*place, SEARCH_PX) for place in order]
+        drawn_NSS = masks(render(glb, cameras, SEARCH_PX, platform=platform).rgba_VHW4)
+        shown_CV = np.array([[order[place] for place in candidate] for candidate in candidates])
+        return list(zip(fits(seen_VSS, drawn_NSS, shown_CV).tolist(), candidates, strict=True))
+
+    around = np.arange(0, 360, STEP_DEG).tolist()
+    coarse = try_all(Place(turn, elevation, *LENSES[0]) for elevation in ELEVATIONS_DEG for turn in around)
+    highest = max(iou for iou, _ in coarse)
+    close = [places for iou, places in coarse if iou >= highest - ALIKE]
+    start = min(close, key=lambda places: abs((places[0].azimuth_deg - front + 180) % 360 - 180))[0]
+    near = [start.turned(turn, rise) for rise in NEAR_DEG for turn in NEAR_DEG]
+    iou, places = max(try_all(place._replace(distance=far, fov_deg=fov) for far, fov in LENSES for place in near))
+    return places, iou
+
+
+def has_colours(glb: bytes) -> bool:
+    """Whether the mesh brings colours or a texture; without, a render's colours are the renderer's."""
+    return any(_is_coloured(geometry.visual) for geometry in load_scene(glb, "glb").geometry.values())
+
+
+def picture(rows: Sequence[ByteArray]) -> bytes:
+    """PNG of rows of V square views, on the grey on which they are compared, at most TILE_PX a view."""
+    from PIL import Image
+
+    drawn = []
+    for rgba_VSS4 in rows:
+        tiles = []
+        for image_SS3 in on_ground(rgba_VSS4):
+            tile = Image.fromarray(np.rint(image_SS3 * 255).astype(np.uint8))
+            if tile.width > TILE_PX:
+                tile = tile.resize((TILE_PX, TILE_PX), Image.Resampling.BOX)
+            tiles.append(np.asarray(tile))
+        drawn.append(np.concatenate(tiles, axis=1))
+    buffer = io.BytesIO()
+    Image.fromarray(np.concatenate(drawn)).quantize(NUM_COLOURS).save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _read_views(item: Item, params: GateParams) -> _Seen | None:
+    """None for an item whose views are not here. Raises BadInput where they differ in size."""
+    names = tuple(compared_views(item.records, params))
+    if not names:
+        return None
+    images = [decode_rgba(item.read("matte", f"{VIEW}{name}.png")) for name in names]
+    if len({image.shape for image in images}) > 1 or images[0].shape[0] != images[0].shape[1]:
+        raise BadInput("its matted views are not squares of one size")
+    cameras = None
+    if has_cameras(item.records):
+        layout = json.loads(item.read("matte", CAMERAS))["views"]
+        cameras = tuple(Camera.from_json(layout[name]) for name in names)
+    return _Seen(names, np.stack(images), cameras)
+
+
+def _view_figures(rendered_VSS4: ByteArray, seen: _Seen | None, coloured: bool) -> dict[str, Json]:
+    figures: dict[str, Json] = {"silhouette_iou": None, "psnr_db": None, "brightness_ratio": None}
+    if seen is None or seen.cameras is None:
+        return figures
+    figures["silhouette_iou"] = round(float(overlaps(masks(rendered_VSS4), masks(seen.rgba_VSS4)).mean()), 6)
+    if coloured:
+        figures["psnr_db"] = _rounded(psnr_db(rendered_VSS4, seen.rgba_VSS4))
+        figures["brightness_ratio"] = _rounded(_brightness_ratio(rendered_VSS4, seen.rgba_VSS4))
+    return figures
+
+
+def _brightness_ratio(rendered_VSS4: ByteArray, seen_VSS4: ByteArray) -> float | None:
+    """0 for a mesh that is not in the picture; None where the inputs are black or empty."""
+    inputs = brightness(seen_VSS4)
+    if inputs is None or inputs < DARK:
+        return None
+    return (brightness(rendered_VSS4) or 0.0) / inputs
+
+
+def _mesh_figures(mesh: Mesh) -> dict[str, Json]:
+    """Pieces are counted, and closedness may also be found, with vertices at one place joined: seams split them."""
+    joined = weld(mesh)
+    return {
+        "area": round(float(face_areas(mesh).sum()), 6),
+        "components": len(np.unique(components(joined)[joined.faces_F3[:, 0]])),
+        "watertight": is_watertight(mesh) or is_watertight(joined),
+    }
+
+
+def _chamfer(mesh: Mesh, truth: Mesh, num_points: int) -> tuple[float, float]:
+    """Of the mesh to the truth, and of the truth to itself, sampled twice."""
+    protocol = Protocol(num_points=num_points)
+    target = Surface(truth, protocol)
+    distances = [
+        match(Surface(candidate, protocol, seed=protocol.seed + 1).tree, target.tree).chamfer
+        for candidate in (mesh, truth)
+    ]
+    return round(distances[0], 6), round(distances[1], 6)
+
+
+def _is_coloured(visual: Any) -> bool:
+    if visual.kind != "texture":
+        return visual.kind in ("vertex", "face")
+    material = visual.material.to_pbr() if hasattr(visual.material, "to_pbr") else visual.material
+    return material.baseColorTexture is not None
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)

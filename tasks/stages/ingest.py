@@ -1,0 +1,227 @@
+"""ingest: find items in the sources, bring meshes into the canonical frame and photos upright, label and split them.
+
+Writes `mesh.glb` for a mesh, `photo.VIEW.png` for photos. What is known of an item (label, class, group, split,
+licence, kind, ...) lies in its record's facts and in its key: a renamed file is ingested anew, later stages are not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
+
+from models import plugins
+from models.errors import BadInput
+from models.geometry import FRAME
+from models.normalise import Limits, normalise
+from models.params import Block
+from models.views import decode_rgba, encode_png
+from tasks.collections.records import Record
+from tasks.engine.stage import Context, Item, Json, Output, Stage, Wanted
+from tasks.stages.sources import Found, Ignored, Loaded, SourceParams
+
+log = logging.getLogger(__name__)
+
+SplitName = Literal["train", "val", "test"]
+
+
+def _source_params(entry: Any) -> SourceParams:
+    """The validated entry of `sources`, by its plug-in's own Params. Raises ValueError naming what exists."""
+    if isinstance(entry, SourceParams):
+        return entry
+    if not isinstance(entry, Mapping) or "source" not in entry:
+        known = ", ".join(plugins.known("sources"))
+        raise ValueError(f"an entry is a block with `source: NAME` and that source's params; there are: {known}")
+    model = plugins.load("sources", str(entry["source"])).Params
+    try:
+        params: SourceParams = model.model_validate(dict(entry))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        names = ", ".join(name for name in model.model_fields if name != "source")
+        raise ValueError(f"source {entry['source']}, key {key}: {first['msg']}; its keys are: {names}") from error
+    return params
+
+
+class Split(Block):
+    """Shares of the groups that are held out. A group's split depends on its name and the seed alone."""
+
+    val: float = Field(0.15, ge=0, le=1)
+    test: float = Field(0.15, ge=0, le=1)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _leaves_some(self) -> Split:
+        if self.val + self.test > 1:
+            raise ValueError(f"val + test is {self.val + self.test:g}, over 1")
+        return self
+
+    def of(self, group: str) -> SplitName:
+        """The split of a group."""
+        digest = hashlib.sha256(f"{self.seed}\0{group}".encode()).digest()
+        position = int.from_bytes(digest[:8], "big") / 2**64
+        if position < self.test:
+            return "test"
+        return "val" if position < self.test + self.val else "train"
+
+
+class IngestParams(Block):
+    inbox: str = "inbox"
+    """The folder of the user's files, relative to the workspace."""
+    sources: tuple[Annotated[SerializeAsAny[SourceParams], BeforeValidator(_source_params)], ...] = Field(
+        ({"source": "folder"}, {"source": "generated"}), validate_default=True
+    )
+    """Where items come from: entries of a source's name and its params. The first to find an item keeps it."""
+    limit: int | None = Field(None, ge=1)
+    """Take this many items only: a stable sample (the smallest ids)."""
+    split: Split = Split()
+    max_file_mb: float = Field(512, gt=0)
+    """A larger file fails its item."""
+    max_triangles: int = Field(2_000_000, ge=1)
+    """A mesh with more fails."""
+    max_texture_pixels: int = Field(64_000_000, ge=1)
+    """A mesh whose textures have more pixels together fails."""
+    max_photo_px: int = Field(2048, ge=16)
+    """Photos are shrunk to this longest side."""
+
+
+@dataclass
+class Tally:
+    """What the last listing met beside items."""
+
+    duplicates: int = 0
+    ignored: int = 0
+    problems: int = 0
+
+
+class Ingest(Stage):
+    name = "ingest"
+    Params = IngestParams
+
+    def __init__(self) -> None:
+        self._tally = Tally()
+
+    def key_params(self, params: Any) -> Json:
+        """Which items there are, and their splits, is in each item's own inputs: only limits change what is made."""
+        chosen = {"max_file_mb", "max_triangles", "max_texture_pixels", "max_photo_px"}
+        return params.stage(self.name).model_dump(mode="json", include=chosen)
+
+    def wanted(self, context: Context) -> Iterator[Wanted]:
+        params: IngestParams = context.params.stage(self.name)
+        self._tally = Tally()
+        found: Iterable[Found] = self._unique(context, params)
+        if params.limit is not None:
+            found = heapq.nsmallest(params.limit, found, key=lambda item: item.id)
+        for item in found:
+            yield _wanted(item, params.split)
+
+    def _unique(self, context: Context, params: IngestParams) -> Iterator[Found]:
+        """The items of all sources in turn; files with the same bytes are one item."""
+        labels: dict[str, str] = {}
+        for entry in params.sources:
+            source = plugins.load("sources", entry.source)
+            inbox = context.workspace / params.inbox
+            for found in source.find(entry, inbox, context.digest):
+                if isinstance(found, Ignored):
+                    self._tally.ignored += 1
+                    log.debug("ingest: left out %s: %s", found.path, found.reason)
+                elif (item_id := found.id) in labels:
+                    self._tally.duplicates += 1
+                    log.info("ingest: %s has the same bytes as %s: left out", found.label, labels[item_id])
+                else:
+                    labels[item_id] = found.label
+                    self._tally.problems += found.problem is not None
+                    yield found
+
+    def start(self, context: Context) -> Callable[[Item], Output]:
+        params: IngestParams = context.params.stage(self.name)
+
+        def run(item: Item) -> Output:
+            payload = context.payload(item.id)
+            if payload["problem"]:
+                raise BadInput(payload["problem"])
+            loaded = plugins.load("sources", payload["facts"]["source"]).load(
+                payload["load"], int(params.max_file_mb * 1e6)
+            )
+            return _ingested(loaded, payload["facts"], params)
+
+        return run
+
+    def metrics(self, records: Iterable[Record], context: Context) -> dict[str, Json]:
+        counts: dict[str, Counter[str]] = {name: Counter() for name in ("class", "split", "kind", "source")}
+        for record in records:
+            for name, counter in counts.items():
+                counter[str(record.facts[name])] += 1
+        return {name: dict(sorted(counter.items())) for name, counter in counts.items()} | {
+            "num_duplicates": self._tally.duplicates,
+            "num_ignored_files": self._tally.ignored,
+            "num_unreadable": self._tally.problems,
+        }
+
+
+def _wanted(found: Found, split: Split) -> Wanted:
+    item_id = found.id
+    group = found.group if found.group is not None else item_id
+    facts = {
+        "label": found.label,
+        "class": found.class_name,
+        "group": group,
+        "split": split.of(group),
+        "labels": dict(found.labels),
+        "licence": found.licence,
+        "source": found.source,
+        "kind": found.kind,
+        "has_truth": found.kind == "mesh",
+        "up_axis": found.up_axis if found.kind == "mesh" else None,
+    }
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return Wanted(
+        id=item_id,
+        label=found.label,
+        inputs=(*found.inputs, ("facts", digest)),
+        payload={"facts": facts, "load": found.payload, "problem": found.problem},
+    )
+
+
+def _ingested(loaded: Loaded, facts: dict[str, Any], params: IngestParams) -> Output:
+    facts = facts | {"labels": facts["labels"] | dict(loaded.labels)}
+    if loaded.mesh is None:
+        photos = {view: _upright(data, params.max_photo_px) for view, data in loaded.photos.items()}
+        return Output({f"photo.{view}.png": data for view, data in photos.items()}, facts=facts)
+    limits = Limits(params.max_triangles, params.max_texture_pixels)
+    mesh = normalise(loaded.mesh, up_axis=facts["up_axis"], limits=limits)
+    measured = {
+        "triangles": mesh.num_triangles,
+        "colour": mesh.colour,
+        "watertight": mesh.watertight,
+        "extents": [float(f"{side:.6g}") for side in mesh.extents],
+    }
+    return Output({"mesh.glb": mesh.glb}, frame=FRAME, facts=facts | measured)
+
+
+def _upright(data: bytes, max_side_px: int) -> bytes:
+    if not data:
+        raise BadInput("the file is empty (0 bytes)")
+    return encode_png(_shrunk(decode_rgba(data), max_side_px))
+
+
+def _shrunk(rgba_HW4: npt.NDArray[np.uint8], max_side_px: int) -> npt.NDArray[np.uint8]:
+    """The image with its longest side at most this; colours are weighted by alpha."""
+    from PIL import Image
+
+    height, width = rgba_HW4.shape[:2]
+    scale = max_side_px / max(height, width)
+    if scale >= 1:
+        return rgba_HW4
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    image = Image.fromarray(rgba_HW4).convert("RGBa").resize(size, Image.Resampling.LANCZOS)
+    return np.asarray(image.convert("RGBA"))

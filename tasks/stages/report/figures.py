@@ -1,0 +1,308 @@
+"""The comparison: student, teacher and baselines over the evaluated split, read from evaluate's metrics.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.collections.records import Record
+from tasks.engine.stage import Json
+from tasks.stages.report.charts import Dot, dots
+from tasks.stages.report.markup import Html, heads, join, table, tag, text
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a method is called, explained in a few words, and coloured."""
+
+    title: str
+    note: str
+    ink: str
+
+
+METHODS = {
+    "student": Method("Student", "the network trained here", "student"),
+    "teacher": Method("Teacher", "what it learned from", "teacher"),
+    "nearest": Method("Nearest training mesh", "by its features; makes nothing new", "plain"),
+    "mean_shape": Method("Mean shape", "of the class, without looking at the item", "plain"),
+    "ellipsoid": Method("Ellipsoid", "fitted to the silhouettes", "plain"),
+    "icosphere_fit": Method("Icosphere fit", "fitted to the truth itself: the student's ceiling", "plain"),
+}
+SIMPLE = ("nearest", "mean_shape", "ellipsoid")
+"""Baselines that a student should beat. (The icosphere's fit has seen the truth.)"""
+METRICS = {
+    "chamfer": ("Chamfer", "lower is better"),
+    "fscore": ("F-score", "higher is better"),
+    "iou": ("IoU", "higher is better"),
+    "normal_consistency": ("Normals", "higher is better"),
+}
+PROXIES = {
+    "proxy_chamfer_to_teacher": ("Chamfer to teacher", "proxy, lower is better"),
+    "proxy_silhouette_iou": ("Silhouette IoU", "proxy, higher is better"),
+}
+
+
+def shown(metric: str, value: float) -> str:
+    """A figure as it is printed: distances with four decimals, shares of one with three."""
+    return f"{value:.4f}" if "chamfer" in metric else f"{value:.3f}"
+
+
+def method(name: str) -> Method:
+    """A method by the name it has in records; an unknown one keeps its name."""
+    return METHODS.get(name) or Method(name.replace("_", " "), "", "plain")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """evaluate's metrics.json, with one door to each part; a part that is absent is empty."""
+
+    metrics: Mapping[str, Json]
+    split: str
+
+    @staticmethod
+    def load(path: Path, split: str) -> Scores:
+        return Scores(json.loads(path.read_bytes()) if path.is_file() else {}, split)
+
+    @property
+    def pooled(self) -> dict[str, Mapping[str, Json]]:
+        """Figures by method over the items with truth, in the order of METHODS."""
+        return _methods(self.metrics.get(self.split, {}))
+
+    @property
+    def by_class(self) -> dict[str, dict[str, Mapping[str, Json]]]:
+        classes = self.metrics.get(self.split, {}).get("by_class", {})
+        return {name: _methods(pool) for name, pool in classes.items()}
+
+    @property
+    def proxies(self) -> dict[str, Mapping[str, Json]]:
+        """Figures by method over the items without truth."""
+        return _methods(self.metrics.get("proxy", {}))
+
+    @property
+    def num_items(self) -> int:
+        return int(self.metrics.get(self.split, {}).get("num_items", 0))
+
+    @property
+    def num_proxy_items(self) -> int:
+        return int(self.metrics.get("proxy", {}).get("num_items", 0))
+
+    @property
+    def floor(self) -> Mapping[str, float]:
+        """Metrics of the truth against itself, sampled twice: the best that can be measured."""
+        return self.metrics.get("floor", {}) or {}
+
+    @property
+    def protocol(self) -> Mapping[str, Json]:
+        return self.metrics.get("protocol", {}) or {}
+
+    def versus(self, name: str) -> Mapping[str, float] | None:
+        """The student's mean Chamfer over the method's on the same items: chamfer_ratio, low, high."""
+        found: Mapping[str, float] | None = self.metrics.get("comparison", {}).get(name)
+        return found
+
+
+def _methods(pool: Mapping[str, Json]) -> dict[str, Mapping[str, Json]]:
+    known = [name for name in METHODS if name in pool]
+    others = sorted(name for name, value in pool.items() if isinstance(value, Mapping) and "num_items" in value)
+    return {name: pool[name] for name in dict.fromkeys(known + others)}
+
+
+def headline(scores: Scores) -> Html:
+    """How good the student is, in a sentence or two of plain words."""
+    pooled = scores.pooled
+    if "student" in pooled:
+        return join([_against_baseline(scores), _teacher(pooled), _better_still(scores)])
+    if "student" in scores.proxies:
+        return _by_proxy(scores)
+    nothing = f"No item of the {scores.split} split was evaluated, so there is nothing to say about the student yet."
+    return text(nothing)
+
+
+def _against_baseline(scores: Scores) -> Html:
+    pooled = scores.pooled
+    subject = join(["The student’s mean Chamfer distance of ", _strong("chamfer", pooled["student"])])
+    for name, words in (("mean_shape", "the class mean shape’s "), ("nearest", "the nearest training mesh’s ")):
+        compared = scores.versus(name)
+        if compared is None or name not in pooled:
+            continue
+        ratio = compared["chamfer_ratio"]
+        change = f" is {abs(1 - ratio):.0%}".replace("%", " %") + (" below " if ratio <= 1 else " above ")
+        unsure = compared["low"] < 1 < compared["high"]
+        doubt = " (within chance: the 95 % interval spans zero)" if unsure else ""
+        shared = int(compared["num_items"])
+        where = "" if shared == pooled["student"]["num_items"] else f" on the {shared} items that have one"
+        return join([subject, change, words, shown("chamfer", pooled[name]["chamfer"]), where, doubt])
+    return join([subject, " stands without a baseline beside it"])
+
+
+def _teacher(pooled: Mapping[str, Mapping[str, Json]]) -> Html:
+    if "teacher" not in pooled:
+        return text("; no teacher’s mesh was measured.")
+    return join(["; the teacher stands at ", shown("chamfer", pooled["teacher"]["chamfer"]), "."])
+
+
+def _better_still(scores: Scores) -> Html:
+    """What a reader must know before being impressed: simple methods that beat the student."""
+    better = []
+    for name in SIMPLE:
+        compared = scores.versus(name)
+        if compared is not None and compared["chamfer_ratio"] > 1 and name in scores.pooled:
+            better.append(f"{method(name).title.lower()} {shown('chamfer', scores.pooled[name]['chamfer'])}")
+    return text(f" Simpler methods do better: {', '.join(better)}." if better else "")
+
+
+def _by_proxy(scores: Scores) -> Html:
+    student = scores.proxies["student"]
+    parts = ["No evaluated item has a true mesh, so these are proxies"]
+    if "proxy_chamfer_to_teacher" in student:
+        distance = _strong("proxy_chamfer_to_teacher", student)
+        parts += [": the student’s mean Chamfer distance to its teacher is ", distance]
+    if "proxy_silhouette_iou" in student:
+        parts += ["; its silhouettes overlap views it never saw by ", _strong("proxy_silhouette_iou", student), " IoU"]
+    return join([*parts, "."])
+
+
+def _strong(metric: str, values: Mapping[str, float]) -> Html:
+    return tag("strong", {}, shown(metric, values[metric]))
+
+
+def section(scores: Scores, records: Mapping[str, Record], latency: Mapping[str, Json] | None) -> Html:
+    """The chart, the table, latency, classes and proxies. records: evaluate's, by item id."""
+    parts = [tag("h2", {}, "Against the truth")]
+    if scores.pooled:
+        parts += [_chart(scores, records), _table(scores.pooled, METRICS, scores.floor), *_classes(scores)]
+    else:
+        nothing = f"No item of the {scores.split} split has a true mesh to measure against."
+        parts.append(tag("p", {"class": "none"}, nothing))
+    parts.append(_protocol(scores))
+    if scores.proxies:
+        parts += [
+            tag("h3", {}, "Items without truth: proxies"),
+            _table(scores.proxies, PROXIES, {}),
+            tag("p", {"class": "foot"}, _proxy_note(scores)),
+        ]
+    return tag("section", {"id": "quality"}, *parts, *_latency(latency))
+
+
+def _chart(scores: Scores, records: Mapping[str, Record]) -> Html:
+    rows = []
+    for name, figures in sorted(scores.pooled.items(), key=lambda pair: float(pair[1]["chamfer"])):
+        interval = figures.get("interval", {}).get("chamfer")
+        values = tuple(
+            record.quality[name]["chamfer"]
+            for record in records.values()
+            if record.facts.get("basis") == "truth" and name in record.quality
+        )
+        rows.append(
+            Dot(
+                label=method(name).title,
+                note=method(name).note,
+                mean=float(figures["chamfer"]),
+                interval=(interval["low"], interval["high"]) if interval else None,
+                values=values if len(values) <= 400 else (),
+                ink=method(name).ink,
+                shown=shown("chamfer", figures["chamfer"]),
+            )
+        )
+    caption = tag(
+        "figcaption",
+        {},
+        tag("b", {}, f"Mean Chamfer distance to the truth, {scores.num_items} {scores.split} items"),
+        " ",
+        tag("span", {}, "share of the object’s longest side; bar: 95 % interval; small dots: single items"),
+    )
+    return tag("figure", {"class": "main-chart"}, caption, dots(rows, scores.floor.get("chamfer")))
+
+
+def _table(
+    pooled: Mapping[str, Mapping[str, Json]], metrics: Mapping[str, tuple[str, str]], floor: Mapping[str, float]
+) -> Html:
+    present = {name: titles for name, titles in metrics.items() if any(name in values for values in pooled.values())}
+    titles = [tag("th", {"class": "num"}, title, tag("small", {}, hint)) for title, hint in present.values()]
+    rows = [
+        tag(
+            "tr",
+            {"class": f"is-{name}"},
+            tag("th", {"scope": "row"}, method(name).title),
+            *(_cell(values, metric) for metric in present),
+            tag("td", {"class": "num quiet"}, str(values.get("num_items", ""))),
+        )
+        for name, values in pooled.items()
+    ]
+    if floor:
+        floors = [_cell(floor, metric) for metric in present]
+        name = tag("th", {"scope": "row"}, "Truth, sampled twice")
+        rows.append(tag("tr", {"class": "floor-row"}, name, *floors, tag("td", {})))
+    return table([*heads("Method"), *titles, *heads(num=["Items"])], rows)
+
+
+def _cell(values: Mapping[str, Json], metric: str) -> Html:
+    if metric not in values:
+        return tag("td", {"class": "num quiet"}, "–")
+    interval = values.get("interval", {}).get(metric)
+    spread = " – ".join(shown(metric, interval[end]) for end in ("low", "high")) if interval else ""
+    return tag("td", {"class": "num"}, shown(metric, values[metric]), *([tag("small", {}, spread)] if spread else []))
+
+
+def _classes(scores: Scores) -> list[Html]:
+    """Chamfer by class, where there is more than one."""
+    if len(scores.by_class) < 2:
+        return []
+    names = list(scores.pooled)
+    rows = []
+    for label_class, pooled in scores.by_class.items():
+        cells = [_cell(pooled.get(name, {}), "chamfer") for name in names]
+        count = max(int(values.get("num_items", 0)) for values in pooled.values()) if pooled else 0
+        count_cell = tag("td", {"class": "num quiet"}, str(count))
+        rows.append(tag("tr", {}, tag("th", {"scope": "row"}, label_class), *cells, count_cell))
+    titles = heads("Class", num=[*(method(name).title for name in names), "Items"])
+    return [tag("h3", {}, "Mean Chamfer distance by class"), table(titles, rows)]
+
+
+def _protocol(scores: Scores) -> Html:
+    protocol = scores.protocol
+    if not protocol:
+        return tag("p", {"class": "foot"}, "evaluate published no protocol for these figures.")
+    floor = scores.floor.get("chamfer")
+    sentences = [
+        f"Chamfer: {protocol.get('chamfer')}, {protocol.get('distance')}, over {protocol.get('num_points'):,} points a "
+        f"surface ({protocol.get('sampling')}); frame: {protocol.get('frame')}.",
+        f"F-score at {protocol.get('fscore_threshold')}.",
+        f"IoU: {protocol.get('iou')}, {protocol.get('iou_resolution')} cells along the longest side.",
+        f"Normals: {protocol.get('normal_consistency')}.",
+        "Intervals: 95 % bootstrap over items.",
+    ]
+    if floor is not None:
+        apart = shown("chamfer", floor)
+        sentences.append(f"Sampling floor: two samplings of the same true surface are {apart} apart, on average.")
+    return tag("p", {"class": "foot"}, " ".join(sentences))
+
+
+def _proxy_note(scores: Scores) -> str:
+    return (
+        f"{scores.num_proxy_items} items of the {scores.split} split have no true mesh. Proxies say how closely a mesh "
+        "follows the teacher, or silhouettes that no method was given; they do not say that it is right."
+    )
+
+
+def _latency(latency: Mapping[str, Json] | None) -> list[Html]:
+    if latency is None:
+        nothing = "Latency was not measured on this machine: it is taken where evaluate runs and does not travel along."
+        return [tag("h3", {}, "Latency"), tag("p", {"class": "none"}, nothing)]
+    p50, p95 = (
+        tag("div", {"class": "fact"}, tag("b", {}, _milliseconds(latency[name])), tag("span", {}, title))
+        for name, title in (("p50_s", "median (p50)"), ("p95_s", "95th percentile (p95)"))
+    )
+    threads = "1 thread" if latency["num_threads"] == 1 else f"{latency['num_threads']} threads"
+    note = (
+        f"One item at a time, {latency['from']} to {latency['to']}, {len(latency['views'])} views, on "
+        f"{latency['device']} ({threads}); {latency['num_runs']} runs after warm-up. Taken "
+        "where evaluate ran; matte and encoder come on top."
+    )
+    return [tag("h3", {}, "Latency"), tag("div", {"class": "facts"}, p50, p95), tag("p", {"class": "foot"}, note)]
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"

@@ -1,0 +1,255 @@
+"""teach: the teacher's mesh, Gaussians and latents of every item, checked before they are taken."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import io
+import json
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from models import plugins
+from models.cameras import NAMED_AZIMUTHS_DEG, Camera
+from models.errors import OOM_CLASSES, BadInput, EmptyOutput
+from models.geometry import FRAME, Mesh, face_areas
+from models.hosting.client import Limits
+from models.hosting.ladder import Evidence
+from models.params import Block
+from models.teachers import Shape, Site, Teacher
+from models.topology import components, is_watertight, volume
+from models.views import Views, decode_rgba
+from tasks.collections.files import file_sha256
+from tasks.collections.ledger import Ledger
+from tasks.collections.records import Record
+from tasks.engine.stage import Context, Item, Json, Output, Stage, Wanted
+from tasks.workspace import Workspace
+
+CAMERAS = "cameras.json"
+VIEW = "view."
+BOX_TOLERANCE = 0.02
+"""How far outside the canonical box a teacher's vertices may lie."""
+
+
+class TeachParams(Block):
+    """The `teach` block."""
+
+    teacher: str = "visual_hull"
+    """Plug-in of models/teachers; its own block is `teachers.NAME`."""
+    seed: int = Field(0, ge=0)
+    """Every item draws its own seed from this and its id."""
+
+
+class Teach(Stage):
+    """Writes mesh.glb and, where the teacher makes them, gaussians.ply and latents.npz."""
+
+    name = "teach"
+    upstreams = ("matte", "ingest")
+    Params = TeachParams
+
+    def plugins(self, params: Any) -> dict[str, str]:
+        return {"teachers": params.stage(self.name).teacher}
+
+    def uses_gpu(self, params: Any) -> bool:
+        return bool(getattr(self._plugin(params), "USES_GPU", False))
+
+    def weights(self, params: Any, workspace: Path) -> Sequence[Path]:
+        """Those of teachers whose module has a `weights(params, workspace)`."""
+        find = getattr(self._plugin(params), "weights", None)
+        name = params.stage(self.name).teacher
+        return find(params.plugin("teachers", name), workspace) if find else ()
+
+    def wanted(self, context: Context) -> Iterator[Wanted]:
+        """A teacher that reads files of its own has those of an item in its key, and is given their paths.
+
+        It has a `find_files(params, workspace, labels) -> files_of`, called once; labels: of all items, by id.
+        `files_of(id)` gives paths, none where there is nothing for the item, and may raise BadInput.
+        """
+        find = getattr(self._plugin(context.params), "find_files", None)
+        if find is None:
+            yield from super().wanted(context)
+            return
+        teacher = context.params.stage(self.name).teacher
+        ingested = context.upstreams["ingest"].records
+        labels = {item_id: str(record.facts["label"]) for item_id, record in ingested.items()}
+        files_of = find(context.params.plugin("teachers", teacher), context.workspace, labels)
+        for wanted in super().wanted(context):
+            yield wanted if wanted.skip is not None else _with_files(wanted, files_of, teacher, context.digest)
+
+    def skip(self, records: Mapping[str, Record], params: Any) -> str | None:
+        """A teacher that needs cameras has no use for photos."""
+        teacher = params.stage(self.name).teacher
+        if self._plugin(params).NEEDS_CAMERAS and CAMERAS not in records["matte"].files:
+            return f"the {teacher} teacher needs cameras, and this item has none (photos)"
+        return None
+
+    def reads(self, records: Mapping[str, Record], params: Any) -> Iterable[tuple[str, str]]:
+        """The matted views and their cameras: labels do not change what a teacher makes."""
+        names = sorted(records["matte"].files)
+        return [("matte", name) for name in names if name.startswith(VIEW) or name == CAMERAS]
+
+    def start(self, context: Context) -> Callable[[Item], Output]:
+        params: TeachParams = context.params.stage(self.name)
+        block = context.params.plugin("teachers", params.teacher)
+        threading.Thread(target=_import_early, daemon=True).start()
+        teacher: Teacher = self._plugin(context.params).create(block, site_of(context))
+        context.closing(teacher.close)
+
+        def run(item: Item) -> Output:
+            payload = context.payload(item.id) or {}
+            if "problem" in payload:
+                raise BadInput(payload["problem"])
+            views, seed = read_views(item), item_seed(params.seed, item.id)
+            if "files" in payload:
+                views = replace(views, files=_unchanged(payload["files"]))
+            shape = teacher.generate(views, seed=seed, name=item.id, rungs=payload.get("rungs"))
+            facts = {"teacher": params.teacher, "licence": teacher.licence}
+            quality = check(shape)
+            return Output(files_of(shape), FRAME, quality, shape.rung, facts, shape.measured)
+
+        return run
+
+    def _plugin(self, params: Any) -> Any:
+        return plugins.load("teachers", params.stage(self.name).teacher)
+
+
+def _with_files(
+    wanted: Wanted, files_of: Callable[[str], Sequence[Path]], teacher: str, digest: Callable[[Path], str]
+) -> Wanted:
+    """With the teacher's own files, with the reason why it cannot have them, or skipped where it has none."""
+    try:
+        files = [(path, digest(path)) for path in files_of(wanted.id)]
+    except BadInput as error:
+        return _with_problem(wanted, str(error))
+    except OSError as error:
+        return _with_problem(wanted, f"{error.filename} cannot be read: {error.strerror}")
+    if not files:
+        return replace(wanted, inputs=(), skip=f"the {teacher} teacher has nothing for it")
+    own = tuple((path.name, sha256) for path, sha256 in files)
+    payload = {"files": [[str(path), sha256] for path, sha256 in files]}
+    return replace(wanted, inputs=(*wanted.inputs, *own), payload=payload)
+
+
+def _with_problem(wanted: Wanted, problem: str) -> Wanted:
+    """It fails with this reason, once, until the reason is another."""
+    digest = hashlib.sha256(problem.encode()).hexdigest()
+    return replace(wanted, inputs=(*wanted.inputs, ("problem", digest)), payload={"problem": problem})
+
+
+def _unchanged(files: Iterable[tuple[str, str]]) -> tuple[Path, ...]:
+    """Paths of files that still have the digests in the key. Raises BadInput."""
+    paths = []
+    for name, sha256 in files:
+        path = Path(name)
+        if not path.is_file() or file_sha256(path) != sha256:
+            raise BadInput(f"{path} changed while it was being read, or is gone; run again")
+        paths.append(path)
+    return tuple(paths)
+
+
+def site_of(context: Context) -> Site:
+    """Where the teacher of this workspace works, with what the ledger knows of the GPUs it ran on."""
+    limits = Limits(**context.params.run.teacher.model_dump())
+
+    def evidence(gpu: str) -> Iterator[Evidence]:
+        with Ledger(context.work_dir) as ledger:
+            measured = ledger.figures()
+        for figures in measured:
+            if figures.get("gpu") == gpu:
+                for step in figures["steps"]:
+                    if step["outcome"] == "done" or (step["fresh"] and step["outcome"] in OOM_CLASSES):
+                        yield Evidence(step["rung"], figures["size"], fits=step["outcome"] == "done")
+
+    environments = Workspace(context.workspace).environments
+    return Site(context.device, context.work_dir, environments, limits, evidence, context.workspace)
+
+
+def files_of(shape: Shape) -> dict[str, bytes]:
+    """A shape as files; latents.npz holds arrays only (no pickle)."""
+    files = {"mesh.glb": shape.mesh.to_glb()}
+    if shape.gaussians is not None:
+        files["gaussians.ply"] = shape.gaussians.to_ply()
+    if shape.latents:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **shape.latents)
+        files["latents.npz"] = buffer.getvalue()
+    return files
+
+
+def _import_early() -> None:
+    """What the first output would wait for, while the teacher loads."""
+    for name in ("trimesh", "scipy.sparse.csgraph"):
+        importlib.import_module(name)
+
+
+def read_views(item: Item) -> Views:
+    """The item's matted views: the named ones first, then the others by name."""
+    present = [name.removeprefix(VIEW).removesuffix(".png") for name in item.names("matte", VIEW)]
+    names = [name for name in NAMED_AZIMUTHS_DEG if name in present]
+    names += [name for name in present if name not in NAMED_AZIMUTHS_DEG]
+    if not names:
+        raise BadInput(f"item {item.label} has no views")
+    images = [decode_rgba(item.read("matte", f"{VIEW}{name}.png")) for name in names]
+    cameras = None
+    if CAMERAS in item.names("matte"):
+        layout = json.loads(item.read("matte", CAMERAS))["views"]
+        cameras = tuple(Camera.from_json(layout[name]) for name in names)
+    return Views(tuple(names), np.stack(images), cameras)
+
+
+def item_seed(seed: int, item_id: str) -> int:
+    """A seed of 63 bits that depends on the run's seed and the item alone."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{item_id}".encode()).digest()[:8]) >> 1
+
+
+def check(shape: Shape) -> dict[str, Json]:
+    """Figures of a usable shape, for the record. Raises EmptyOutput for what must not be taken for one."""
+    mesh = shape.mesh
+    if len(mesh.vertices_N3) == 0 or len(mesh.faces_F3) == 0:
+        raise EmptyOutput("the teacher returned a mesh without faces")
+    if not np.isfinite(mesh.vertices_N3).all():
+        raise EmptyOutput("the teacher's mesh has vertices that are not finite")
+    if mesh.faces_F3.min() < 0 or mesh.faces_F3.max() >= len(mesh.vertices_N3):
+        raise EmptyOutput("the teacher's mesh has faces that point at no vertex")
+    if (reach := float(np.abs(mesh.vertices_N3).max())) > 0.5 + BOX_TOLERANCE:
+        raise EmptyOutput(f"the teacher's mesh leaves the canonical box: it reaches {reach:.3f}, and .5 is the limit")
+    if (area := float(face_areas(mesh).sum())) <= 0:
+        raise EmptyOutput("the teacher's mesh has no area")
+    _check_gaussians(shape)
+    for name, array in shape.latents.items():
+        if array.size == 0 or not np.isfinite(array).all():
+            raise EmptyOutput(f"the teacher's {name} are empty, or not finite")
+    return {
+        "vertices": len(mesh.vertices_N3),
+        "faces": len(mesh.faces_F3),
+        "watertight": is_watertight(mesh),
+        "components": _num_components(mesh),
+        "area": round(area, 6),
+        "volume": round(volume(mesh), 6),
+        **shape.quality,
+    }
+
+
+def _check_gaussians(shape: Shape) -> None:
+    if (gaussians := shape.gaussians) is None:
+        return
+    arrays = (
+        gaussians.means_N3,
+        gaussians.log_scales_N3,
+        gaussians.rotations_N4,
+        gaussians.opacity_logits_N,
+        gaussians.sh_dc_N3,
+    )
+    if len(gaussians.means_N3) == 0 or not all(np.isfinite(array).all() for array in arrays):
+        raise EmptyOutput("the teacher returned no Gaussians, or some that are not finite")
+
+
+def _num_components(mesh: Mesh) -> int:
+    """Pieces that have faces."""
+    return len(np.unique(components(mesh)[mesh.faces_F3[:, 0]]))

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasks.commands.doctor import Check, examine
+from tests.support import make_workspace
+
+
+def find(checks: list[Check], name: str) -> Check:
+    return next(check for check in checks if check.name == name)
+
+
+def test_a_healthy_machine_and_workspace_pass(tmp_path: Path) -> None:
+    checks = examine(make_workspace(tmp_path).root, verify=True)
+    assert [check.name for check in checks if not check.ok] == ["DVC repository"]
+    assert find(checks, "DVC repository").remedy == f"lostwax init {tmp_path.resolve()}"
+
+
+def test_without_pytorch3d_it_names_the_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pytorch3d.ops", None)
+    check = find(examine(make_workspace(tmp_path).root, verify=False), "pytorch3d")
+    assert not check.ok
+    assert "easypytorch3d==0.7.9.post1" in check.remedy
+
+
+def test_without_gl_it_names_the_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    hide = "import ctypes.util\nctypes.util.find_library = lambda name: None\n"
+    (bare / "sitecustomize.py").write_text(hide)
+    monkeypatch.setenv("PYTHONPATH", str(bare))
+    check = find(examine(make_workspace(tmp_path / "workspace").root, verify=False), "headless GL")
+    assert not check.ok
+    assert check.remedy.startswith("apt-get install")
+    assert "libosmesa6" in check.remedy
+
+
+def test_outside_a_workspace_it_says_how_to_make_one(tmp_path: Path) -> None:
+    check = find(examine(tmp_path, verify=False), "workspace")
+    assert not check.ok
+    assert f"lostwax init {tmp_path.resolve()}" in check.remedy
+
+
+def test_a_mistake_in_params_is_named(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path, {"views": {"sise_px": 3}})
+    check = find(examine(workspace.root, verify=False), "params.yaml")
+    assert not check.ok
+    assert "unknown key views.sise_px" in check.remedy
+
+
+def test_blocks_that_dvc_misses_are_named(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path)
+    kept = [line for line in workspace.params_file.read_text().splitlines() if not line.startswith("gate:")]
+    workspace.params_file.write_text("\n".join(kept))
+    check = find(examine(workspace.root, verify=False), "blocks for DVC")
+    assert (check.ok, check.remedy) == (False, "add to params.yaml: gate: {}")
+
+
+def test_a_damaged_shard_is_found_by_verify(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path)
+    shards = workspace.shards_dir("views")
+    shards.mkdir(parents=True)
+    (shards / "0123456789abcdef.tar").write_bytes(b"not what the name says")
+    check = find(examine(workspace.root, verify=True), "shards of views")
+    assert not check.ok
+    assert check.found == "1 read, 1 damaged"
