@@ -4,7 +4,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from tests.tasks.test_train import Shop
+from tests.tasks.stages.test_train import Shop
 
 from tasks.commands.generate import by_view, generate
 from tasks.engine.outcome import StageFailed

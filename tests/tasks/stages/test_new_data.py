@@ -6,7 +6,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from tests.tasks.test_train import QUICK, VIEWS, Shop
+from tests.tasks.stages.test_train import QUICK, VIEWS, Shop
 
 from tasks.collections.index import Held
 from tasks.collections.ledger import Ledger
