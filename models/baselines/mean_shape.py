@@ -1,4 +1,8 @@
-"""The mean shape of a class: the zero level of its mean truncated signed distance."""
+"""The mean shape of a class: the level set of its mean truncated signed distance that encloses the class's mean volume.
+
+The obvious level, zero, is a straw man: shapes that differ cancel out where they do not overlap, and what is left inside
+is a core of about half their volume, or nothing at all.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +26,7 @@ TRUNCATION = 0.1
 def mean_shape(meshes: Iterable[Mesh], num_threads: int = 1) -> Mesh:
     """The mean of canonical meshes, watertight; no more of them than threads are in memory at a time.
 
-    Where thin parts never overlap the mean has no zero level (eyeglasses): then it is the level that encloses the
-    meshes' mean volume. Raises EmptyOutput where no mesh encloses a volume.
+    It encloses as many cells as the meshes do on average. Raises EmptyOutput where no mesh encloses a volume.
     """
     sdf_sum_RRR = np.zeros((RESOLUTION,) * 3, np.float64)
     num_meshes = num_inside = 0
@@ -37,8 +40,15 @@ def mean_shape(meshes: Iterable[Mesh], num_threads: int = 1) -> Mesh:
     if num_inside == 0:
         raise EmptyOutput(f"a mean shape needs meshes that enclose a volume; none of {num_meshes} does")
     mean_RRR = sdf_sum_RRR / num_meshes
-    level = 0.0 if mean_RRR.min() < 0 else float(np.quantile(mean_RRR, num_inside / num_meshes / mean_RRR.size))
-    return _level_set(mean_RRR - level)
+    return _level_set(mean_RRR - _level_enclosing(mean_RRR, max(1, round(num_inside / num_meshes))))
+
+
+def _level_enclosing(values_RRR: npt.NDArray[np.float64], num_cells: int) -> float:
+    """A level with that many cells below it, midway to the next cell's value; 0 where all cells are to be below."""
+    if num_cells >= values_RRR.size:
+        return 0.0
+    ordered = np.partition(values_RRR, (num_cells - 1, num_cells), axis=None)
+    return float(ordered[num_cells - 1] + ordered[num_cells]) / 2
 
 
 def _level_set(sdf_RRR: npt.NDArray[np.float64]) -> Mesh:
