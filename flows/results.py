@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
@@ -32,12 +33,18 @@ def results_table(workspace: Workspace) -> Table | None:
     table.add_column("")
     for words in (*METRICS.values(), "against mean shape"):
         table.add_column(words, justify="right")
-    mean_shape = rows.get("mean_shape", {}).get("chamfer")
+    compared = metrics.get("against_mean_shape", {})
     for method, words in METHODS.items():
         if method in rows:
             row = rows[method]
-            against = f"{row['chamfer'] / mean_shape - 1:+.0%}" if mean_shape and method != "mean_shape" else ""
+            against = _change(compared[method], row["num_items"]) if method in compared else ""
             table.add_row(words, *(f"{row[name]:.4f}" for name in METRICS), against)
     floor = metrics["floor"]
     table.add_row("truth, sampled twice (floor)", *(f"{floor[name]:.4f}" for name in METRICS), "", style="dim")
     return table
+
+
+def _change(compared: Mapping[str, Any], num_items: int) -> str:
+    """-44%, and of how many of the method's items where some have no mean shape."""
+    shared = "" if compared["num_items"] == num_items else f" ({compared['num_items']} items)"
+    return f"{compared['chamfer_ratio'] - 1:+.0%}{shared}"

@@ -24,8 +24,8 @@ def summarise(records: Iterable[Record], split: str, protocol: Protocol, seed: i
     SPLIT: {METHOD: {METRIC: mean..., num_items, interval: {METRIC: {low, high}}}, num_items, by_class: {CLASS: the
     same}}, over the items with truth. `num_items` of a method: those that it applies to.
     comparison: {METHOD: {chamfer_ratio, low, high, num_items}}: the student's mean Chamfer over the method's, on the
-    same items. proxy: as SPLIT, of the items without truth. floor, protocol: of the metrics. items: the Chamfer of
-    each method, an item a row.
+    items that have both. against_mean_shape: the same of each method over the class mean shape. proxy: as SPLIT, of
+    the items without truth. floor, protocol: of the metrics. per_item: the Chamfer of each method, an item a row.
     """
     by_basis: dict[str, list[Record]] = defaultdict(list)
     for record in sorted(records, key=lambda record: record.id):
@@ -37,7 +37,10 @@ def summarise(records: Iterable[Record], split: str, protocol: Protocol, seed: i
     classes = {name: _pool(members, seed) for name, members in sorted(by_class.items())}
     summary: dict[str, Json] = {
         split: {**_pool(true, seed), "by_class": classes},
-        "comparison": _comparison(true, seed),
+        "comparison": {method: _ratio(true, "student", method, seed) for method in _methods(true, beside="student")},
+        "against_mean_shape": {
+            method: _ratio(true, method, "mean_shape", seed) for method in _methods(true, beside="mean_shape")
+        },
         "floor": _means([record.facts["floor"] for record in true]),
         "protocol": protocol.to_json(),
     }
@@ -60,20 +63,18 @@ def _pool(records: Sequence[Record], seed: int) -> dict[str, Json]:
     return {**methods, "num_items": len(records)}
 
 
-def _comparison(records: Sequence[Record], seed: int) -> dict[str, Json]:
-    """The student against each other method, item by item."""
-    pairs: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for record in records:
-        student = record.quality["student"]["chamfer"]
-        for method in record.quality.keys() - {"student"}:
-            pairs[method].append((student, record.quality[method]["chamfer"]))
-    compared = {}
-    for method, figures in sorted(pairs.items()):
-        student_N, other_N = zip(*figures, strict=True)
-        ratio = fmean(student_N) / fmean(other_N)
-        interval = _rounded(ratio_interval(student_N, other_N, seed))
-        compared[method] = {"chamfer_ratio": round(ratio, 6), **interval, "num_items": len(figures)}
-    return compared
+def _methods(records: Sequence[Record], *, beside: str) -> list[str]:
+    """The other methods that some item has together with this one."""
+    found = {method for record in records if beside in record.quality for method in record.quality}
+    return sorted(found - {beside})
+
+
+def _ratio(records: Sequence[Record], method: str, other: str, seed: int) -> dict[str, Json]:
+    """The method's mean Chamfer over the other's, item by item: only items that have both count."""
+    both = [record.quality for record in records if {method, other} <= record.quality.keys()]
+    own, others = ([quality[name]["chamfer"] for quality in both] for name in (method, other))
+    interval = _rounded(ratio_interval(own, others, seed))
+    return {"chamfer_ratio": round(fmean(own) / fmean(others), 6), **interval, "num_items": len(both)}
 
 
 def _means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
