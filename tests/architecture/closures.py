@@ -1,5 +1,8 @@
 """Which code stands behind each entry of versions.yaml, as a digest that formatting and docstrings do not change.
 
+Code is what a module imports, the runtimes that a hosted teacher names, and the files beside it that are no Python
+(shaders, style sheets).
+
 python -m tests.architecture.closures record NAME...     the results of NAME are the same (or its version was raised)
 python -m tests.architecture.closures record --all
 """
@@ -8,9 +11,9 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
 import json
 import sys
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +26,8 @@ RECORDED = Path(__file__).parent / "closures.json"
 PACKAGES = ("models", "tasks")
 INTERFACES = {"models.params", "models.plugins", "models.errors", "tasks.engine.stage", "tasks.order", "tasks.params"}
 """What is shared by everything and computes nothing of an item."""
+RUNTIMES = "models.hosting.runtimes"
+"""Modules that a host process loads by name: a teacher's module says `runtime="NAME"`."""
 
 
 def entry_module(entry: str) -> str:
@@ -44,34 +49,50 @@ def closure(module: str) -> list[str]:
 
 
 def digest(entry: str) -> str:
-    """sha256 over the syntax trees of the closure, without docstrings."""
+    """sha256 over the syntax trees of the closure, without docstrings, and over the data files beside it."""
     found = hashlib.sha256()
-    for name in closure(entry_module(entry)):
-        found.update(f"{name}\n{ast.dump(tree(name))}\n".encode())
+    modules = closure(entry_module(entry))
+    for name in modules:
+        found.update(f"{name}\n{_tree(_text(name))}\n".encode())
+    for path in data_files(modules):
+        found.update(f"{path.relative_to(ROOT)}\n{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return found.hexdigest()[:16]
 
 
-@cache
 def imports(module: str) -> tuple[str, ...]:
+    """The project's modules that a module names."""
+    return tuple(name for name in _names(_text(module)) if name.partition(".")[0] in PACKAGES and source(name))
+
+
+@cache
+def _names(text: str) -> tuple[str, ...]:
+    """What a module's text imports, and the runtimes that it names; sorted."""
     found: set[str] = set()
-    for node in ast.walk(tree(module)):
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return tuple(sorted(name for name in found if name.partition(".")[0] in PACKAGES and source(name)))
+        elif isinstance(node, ast.keyword) and node.arg == "runtime" and isinstance(node.value, ast.Constant):
+            found.add(f"{RUNTIMES}.{node.value.value}")
+    return tuple(sorted(found))
 
 
 @cache
-def tree(module: str) -> ast.Module:
-    path = source(module)
-    assert path is not None, module
-    parsed = ast.parse(path.read_text())
+def _tree(text: str) -> str:
+    """The syntax tree of a module's text, without docstrings."""
+    parsed = ast.parse(text)
     for node in ast.walk(parsed):
         body = getattr(node, "body", None)
         if isinstance(body, list):
             node.body = [inner for inner in body if not _is_docstring(inner)]  # type: ignore[attr-defined]
-    return parsed
+    return ast.dump(parsed)
+
+
+def _text(module: str) -> str:
+    path = source(module)
+    assert path is not None, module
+    return path.read_text()
 
 
 def source(module: str) -> Path | None:
@@ -84,11 +105,25 @@ def source(module: str) -> Path | None:
 
 
 def submodules(module: str) -> list[str]:
-    spec = importlib.util.find_spec(module)
-    if spec is None or not spec.submodule_search_locations:
+    """The modules of a package; none for a plain module."""
+    path = source(module)
+    if path is None or path.name != "__init__.py":
         return []
-    folder = Path(next(iter(spec.submodule_search_locations)))
-    return [f"{module}.{path.stem}" for path in folder.glob("*.py") if path.stem != "__init__"]
+    return [f"{module}.{inner.stem}" for inner in path.parent.glob("*.py") if inner != path]
+
+
+def data_files(modules: Iterable[str]) -> list[Path]:
+    """Files that are no Python in the modules' folders, and in the folders below that are no packages; sorted."""
+    folders = {path.parent for module in modules if (path := source(module))}
+    found: set[Path] = set()
+    while folders:
+        folder = folders.pop()
+        for path in folder.iterdir():
+            if path.is_dir() and not path.name.startswith(("__", ".")) and not (path / "__init__.py").is_file():
+                folders.add(path)
+            elif path.is_file() and not path.name.startswith(".") and path.suffix != ".py":
+                found.add(path)
+    return sorted(found)
 
 
 def current() -> dict[str, dict[str, int | str]]:

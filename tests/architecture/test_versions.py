@@ -1,10 +1,12 @@
 import json
+import shutil
 
 import pytest
 
 from models import plugins
 from tasks.order import ORDER
 from tasks.versions import load_versions
+from tasks.workspace import template
 from tests.architecture import closures
 
 
@@ -24,22 +26,57 @@ def test_code_changes_only_with_a_raised_version_or_a_recorded_same_output(entry
     assert recorded == now, advice
 
 
-def test_a_docstring_does_not_change_a_digest_and_a_number_does(tmp_path, monkeypatch):
-    def digest(text: str) -> str:
-        folder = tmp_path / str(len(list(tmp_path.iterdir()))) / "models"
-        folder.mkdir(parents=True)
-        (folder / "thing.py").write_text(text)
-        monkeypatch.setattr(closures, "ROOT", folder.parent)
-        monkeypatch.setattr(closures, "entry_module", lambda _: "models.thing")
-        monkeypatch.setattr(closures, "submodules", lambda _: [])
-        closures.tree.cache_clear()
-        closures.imports.cache_clear()
-        return closures.digest("thing")
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A copy of the code, which is looked at in place of the real one."""
+    for package in closures.PACKAGES:
+        shutil.copytree(closures.ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(closures, "ROOT", tmp_path)
+    return tmp_path
 
-    try:
-        plain = digest("def f():\n    return 1\n")
-        assert digest('"""Words."""\ndef f():\n    "More."\n\n    return 1\n') == plain
-        assert digest("def f():\n    return 2\n") != plain
-    finally:
-        closures.tree.cache_clear()
-        closures.imports.cache_clear()
+
+def changed_by(path, old, new):
+    """The entries whose digest changes with this edit."""
+    before = {entry: closures.digest(entry) for entry in load_versions(template("versions.yaml"))}
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    return {entry for entry, digest in before.items() if closures.digest(entry) != digest}
+
+
+def test_words_and_formatting_change_no_digest_and_a_number_does(checkout):
+    module = checkout / "models" / "encoders" / "dct.py"
+    plain = "def create("
+    assert changed_by(module, plain, '"""Words."""\n\n\n# more words\n' + plain) == set()
+    assert changed_by(module, plain, "ANSWER = 42\n" + plain) == {"encoders.dct"}
+
+
+def test_a_hosted_runtime_stands_behind_its_teacher(checkout):
+    runtimes = checkout / "models" / "hosting" / "runtimes"
+    for name in ("hunyuan3d", "trellis"):
+        assert changed_by(runtimes / f"{name}.py", "def load(", "ANSWER = 42\ndef load(") == {f"teachers.{name}"}
+
+
+def test_every_runtime_stands_behind_a_teacher():
+    behind = {module for name in plugins.known("teachers") for module in closures.closure(f"models.teachers.{name}")}
+    assert set(closures.submodules(closures.RUNTIMES)) <= behind
+
+
+def test_a_shader_stands_behind_everything_that_renders(checkout):
+    shader = checkout / "models" / "rendering" / "shaders" / "mesh.frag"
+    changed = changed_by(shader, "void main", "float answer = 42.0;\nvoid main")
+    assert {"views", "gate", "report"} <= changed
+    assert not {"ingest", "features", "students.mesh_deform", "teachers.visual_hull"} & changed
+
+
+def test_the_style_of_the_page_stands_behind_the_report_alone(checkout):
+    style = checkout / "tasks" / "stages" / "report" / "style.css"
+    assert changed_by(style, "{", "{ color: red;") == {"report"}
+
+
+def test_a_new_data_file_counts_wherever_it_lies_in_a_package(checkout):
+    folder = checkout / "models" / "rendering" / "tables"
+    folder.mkdir()
+    before = closures.digest("views")
+    (folder / "gamma.txt").write_text("2.2")
+    assert closures.digest("views") != before
