@@ -1,4 +1,4 @@
-from flows.cli import failure_lines
+from flows.commands.status import failure_lines
 
 
 def entry(label: str, message: str, state: str = "exhausted") -> dict[str, str]:

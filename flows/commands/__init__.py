@@ -1,0 +1,1 @@
+"""The verbs of the `lostwax` command. flows/cli.py lists them."""

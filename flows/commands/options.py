@@ -1,0 +1,24 @@
+"""Options that several commands take, and the workspace they name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tasks.params import Params, load_params
+from tasks.versions import check_versions
+from tasks.workspace import Workspace
+
+WorkspaceOption = Annotated[Path, typer.Option("--workspace", "-w", help="The workspace, or a folder in it.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+SetOption = Annotated[list[str], typer.Option("--set", help="Override a parameter: block.name=value.")]
+HERE = Path()
+NONE: list[str] = []
+
+
+def open_workspace(folder: Path, overrides: list[str]) -> tuple[Workspace, Params, dict[str, int]]:
+    """The workspace with validated params and versions."""
+    found = Workspace.find(folder)
+    return found, load_params(found.params_file, overrides), check_versions(found)

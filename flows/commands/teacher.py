@@ -1,0 +1,50 @@
+"""`lostwax teacher`: teachers' environments, and a trial of one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.commands.options import HERE, NONE, SetOption, WorkspaceOption, open_workspace
+from flows.commands.printing import say
+from tasks.engine.outcome import StageFailed
+from tasks.workspace import Workspace
+
+
+def teacher_try(
+    name: Annotated[str, typer.Argument(help="The teacher.")],
+    images: Annotated[list[Path], typer.Argument(help="One photo, or views named *_front, *_left, *_back, *_right.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The mesh to write (.glb); a picture goes beside it.")],
+    workspace: WorkspaceOption = HERE,
+    overrides: SetOption = NONE,
+) -> None:
+    """One object through a teacher: mesh, picture, seconds and peak memory."""
+    from tasks.commands.try_teacher import try_teacher
+
+    found, params, _ = open_workspace(workspace, overrides)
+    for line in try_teacher(found, params, name, images, out):
+        say(line)
+
+
+def teacher_setup(
+    name: Annotated[str, typer.Argument(help="The teacher.")],
+    accept_licence: Annotated[bool, typer.Option(help="Install; else only sizes and licence are shown.")] = False,
+    python: Annotated[str, typer.Option(help="The interpreter that it is made from.")] = sys.executable,
+    workspace: WorkspaceOption = HERE,
+) -> None:
+    """Make a teacher's own Python environment, at pinned revisions."""
+    from models.errors import Unavailable
+    from models.hosting.environments import SetupFailed, describe, setup
+
+    environments = Workspace.find(workspace).environments
+    say(describe(name))
+    if not accept_licence:
+        say("run again with --accept-licence to install it")
+        return
+    try:
+        say(f"ready: {setup(name, environments, accept_licence=True, say=say, python=python)}")
+    except (Unavailable, SetupFailed) as error:
+        raise StageFailed(str(error)) from error

@@ -1,0 +1,53 @@
+"""`lostwax gc` and `doctor`: keep a workspace small and sound."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated
+
+import typer
+
+from flows.commands.options import HERE, JsonOption, WorkspaceOption
+from flows.commands.printing import console, make_table, print_json
+from tasks.engine.outcome import FAILED
+from tasks.order import ORDER
+from tasks.workspace import Workspace
+
+
+def gc(
+    workspace: WorkspaceOption = HERE,
+    dry_run: Annotated[bool, typer.Option(help="Only say what would go.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Forget superseded items and gather small shards. What is published stays."""
+    from tasks.commands.gc import collect
+
+    found = Workspace.find(workspace)
+    stages = [collect(found, name, dry_run=dry_run) for name in ORDER if found.items_file(name).is_file()]
+    if as_json:
+        print_json({"stages": [dataclasses.asdict(stage) for stage in stages]})
+        return
+    table = make_table("stage", "kept", "would drop" if dry_run else "dropped", "MB freed")
+    for stage in stages:
+        table.add_row(stage.stage, str(stage.kept), str(stage.dropped), f"{stage.freed_mb:.1f}")
+    console().print(table)
+
+
+def doctor(
+    workspace: WorkspaceOption = HERE,
+    verify: Annotated[bool, typer.Option(help="Read every shard and compare it with its digest.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check this machine and the workspace; every complaint says what to do."""
+    from tasks.commands.doctor import examine
+
+    checks = examine(workspace, verify=verify)
+    if as_json:
+        print_json({"checks": [dataclasses.asdict(check) for check in checks]})
+    else:
+        table = make_table("", "check", "found", "what to do")
+        for check in checks:
+            table.add_row("[green]ok[/]" if check.ok else "[red]no[/]", check.name, check.found, check.remedy)
+        console().print(table)
+    if not all(check.ok for check in checks):
+        raise typer.Exit(FAILED)
