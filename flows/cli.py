@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from flows.commands import generate, init, items, plan, run, server, status, teacher, upkeep
+from flows.commands import generate, init, items, params, plan, run, server, status, teacher, upkeep
 from flows.commands.printing import say
 from tasks.collections.holder import HeldByAnother
 from tasks.engine.outcome import FAILED, HELD, STOPPED, WRONG_USAGE, StageFailed
@@ -28,6 +28,7 @@ VERBS = (
     init.init,
     run.run,
     plan.plan,
+    params.params,
     status.status,
     items.explain,
     items.show,

@@ -6,9 +6,9 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Block(BaseModel):
-    """A block of params.yaml: frozen, unknown keys are errors."""
+    """A block of params.yaml: frozen, unknown keys are errors, numbers are finite; its fields' docstrings are shown."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     LOCAL: ClassVar[frozenset[str]] = frozenset()
     """Fields that cannot change a result (an interpreter's path): they stay out of the key."""

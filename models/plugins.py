@@ -14,6 +14,8 @@ import importlib.metadata
 import pkgutil
 from types import ModuleType
 
+from models.names import there_are
+
 FAMILIES = {
     "sources": "tasks.stages.sources",
     "mattes": "models.mattes",
@@ -36,7 +38,7 @@ def load(family: str, name: str) -> ModuleType:
     declared = _declared(family)
     if name in declared:
         return importlib.import_module(declared[name])
-    raise ValueError(f"unknown plug-in {name!r} in {family}; there are: {', '.join(known(family))}")
+    raise ValueError(f"unknown plug-in {name!r} in {family}; {there_are(known(family), name)}")
 
 
 @functools.cache

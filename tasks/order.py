@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from models.names import there_are
 from tasks.engine.stage import Stage, load_class
 
 CLASSES = {
@@ -21,5 +22,5 @@ ORDER = tuple(CLASSES)
 def load_stage(name: str) -> Stage:
     """The stage of that name. Raises ValueError naming the known ones."""
     if name not in CLASSES:
-        raise ValueError(f"unknown stage {name!r}; there are: {', '.join(ORDER)}")
+        raise ValueError(f"unknown stage {name!r}; {there_are(ORDER, name)}")
     return load_class(CLASSES[name])()

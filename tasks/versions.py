@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
 from tasks.workspace import Workspace, template
+from tasks.yaml_file import read_yaml
 
 
 def load_versions(path: Path) -> dict[str, int]:
     """{"teach": 1, "teachers.visual_hull": 1, ...}. Raises ValueError for anything but blocks of whole numbers."""
-    raw = yaml.safe_load(path.read_text()) or {}
+    raw = read_yaml(path).content or {}
     versions: dict[str, int] = {}
     for family, numbers in raw.items() if isinstance(raw, dict) else [("", None)]:
         if not isinstance(numbers, dict) or not all(isinstance(number, int) for number in numbers.values()):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from models.errors import Unavailable
+from models.names import there_are
 from tasks.collections.files import explain, remove_partial, write_if_changed
 from tasks.collections.holder import holding
 from tasks.collections.index import DamagedShard, Held, ItemReader
@@ -371,5 +372,5 @@ def run_order(stages: Iterable[str], until: str | None) -> list[str]:
     if until is None:
         return names
     if until not in names:
-        raise ValueError(f"unknown stage {until!r}; there are: {', '.join(names)}")
+        raise ValueError(f"unknown stage {until!r}; {there_are(names, until)}")
     return names[: names.index(until) + 1]

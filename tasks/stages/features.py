@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from models import plugins
 from models.cameras import NAMED_AZIMUTHS_DEG
@@ -18,6 +19,7 @@ from models.crop import Square
 from models.depths import Depth, RenderedDepth
 from models.encoders import Encoder
 from models.errors import EmptyOutput
+from models.names import there_are
 from models.onnx import Machine
 from models.params import Block
 from models.views import decode_rgba
@@ -25,6 +27,8 @@ from tasks.collections.records import Record
 from tasks.engine.stage import Context, Item, Json, Output, Stage
 
 GRIDS = "grids.safetensors"
+RING_VIEW = r"ring_\d\d"
+"""A view between the named ones, as the stage views names it."""
 
 
 class FeatureParams(Block):
@@ -33,7 +37,15 @@ class FeatureParams(Block):
     depth: str | None = "rendered"
     """The plug-in that makes the depth maps, or null for none."""
     views: tuple[str, ...] = Field(tuple(NAMED_AZIMUTHS_DEG), min_length=1)
-    """The views that are encoded, in this order; an item may lack some."""
+    """The views that are encoded, in this order: front, left, back, right, ring_00 and on. An item may lack some."""
+
+    @field_validator("views")
+    @classmethod
+    def _are_views(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in NAMED_AZIMUTHS_DEG and not re.fullmatch(RING_VIEW, name):
+                raise ValueError(f"unknown view {name!r}; {there_are([*NAMED_AZIMUTHS_DEG, 'ring_00'], name)}")
+        return names
 
 
 class Features(Stage):

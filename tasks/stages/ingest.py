@@ -56,8 +56,11 @@ class Split(Block):
     """Shares of the groups that are held out. A group's split depends on its name and the seed alone."""
 
     val: float = Field(0.15, ge=0, le=1)
+    """The share that selects among the states of a training."""
     test: float = Field(0.15, ge=0, le=1)
+    """The share that is evaluated, and never seen by a training."""
     seed: int = 0
+    """Another seed, other groups."""
 
     @model_validator(mode="after")
     def _leaves_some(self) -> Split:
