@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from models.cameras import Camera
+from models.cameras import NAMED_AZIMUTHS_DEG, Camera
 from models.errors import BadInput
+from models.stand_ins import stand_in
 
 MAX_IMAGE_PIXELS = 64_000_000
+IMAGE_TYPES = ("png", "jpg", "jpeg", "jfif", "webp", "heic", "heif", "avif", "tif", "tiff", "bmp")
+"""Suffixes of the images that `decode_rgba` reads."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +54,49 @@ def decode_rgba(data: bytes) -> npt.NDArray[np.uint8]:
     """(H, W, 4) uint8 of any image file, turned upright by its EXIF orientation. Raises BadInput."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
+    if found := stand_in(data):
+        raise BadInput(f"not a readable image: {found}")
+    if data[4:8] == b"ftyp":
+        _register_heif()
     try:
         with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MAX_IMAGE_PIXELS:
                 raise BadInput(f"{image.width}x{image.height} px is over the limit of {MAX_IMAGE_PIXELS} pixels")
-            upright = ImageOps.exif_transpose(image)
-            return np.asarray(upright.convert("RGBA"))
+            return np.asarray(_in_8_bits(ImageOps.exif_transpose(image)).convert("RGBA"))
     except BadInput:
         raise
     except UnidentifiedImageError as error:  # its own message names an object in memory
         raise BadInput("not a readable image: its bytes are of no known format") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, RuntimeError, EOFError, Image.DecompressionBombError) as error:
         raise BadInput(f"not a readable image: {error}") from error
+
+
+def split_view(stem: str) -> tuple[str, str | None]:
+    """The name of an object and the view, of a photo's name without suffix.
+
+    "mug_left" is ("mug", "left"), "left" is ("", "left"), "mug" is ("mug", None).
+    """
+    name, _, ending = stem.rpartition("_")
+    view = ending.lower()
+    return (name, view) if view in NAMED_AZIMUTHS_DEG else (stem, None)
+
+
+@functools.cache
+def _register_heif() -> None:
+    """Teach Pillow HEIC, pictures alone: thumbnails and depth maps are more code that meets foreign bytes."""
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+
+
+def _in_8_bits(image: Any) -> Any:
+    """Grey of 16 bits scaled to 8: Pillow's own conversion clips it to white. Wider values have no known range."""
+    from PIL import Image
+
+    if image.mode in ("I", "F"):
+        raise BadInput(
+            "grey of more than 16 bits, or signed, or float: its range is unknown; save it with 8 or 16 bits"
+        )
+    if not image.mode.startswith("I;16"):
+        return image
+    return Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))

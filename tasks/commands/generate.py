@@ -11,7 +11,7 @@ import numpy.typing as npt
 from models.cameras import NAMED_AZIMUTHS_DEG
 from models.errors import BadInput, EmptyOutput, Unavailable
 from models.onnx import Machine
-from models.views import decode_rgba
+from models.views import decode_rgba, split_view
 from tasks.collections.files import write_atomically
 from tasks.engine.outcome import StageFailed
 from tasks.engine.worker import open_upstream
@@ -78,10 +78,10 @@ def by_view(images: list[Path]) -> dict[str, Path]:
     for path in images:
         if not path.is_file():
             raise FileNotFoundError(f"no image at {path}")
-        ending = path.stem.rpartition("_")[2].lower()
-        if ending not in NAMED_AZIMUTHS_DEG and len(images) > 1:
+        _, view = split_view(path.stem)
+        if view is None and len(images) > 1:
             raise ValueError(f"{path.name}: of several images each is named *_{', *_'.join(NAMED_AZIMUTHS_DEG)}")
-        view = ending if ending in NAMED_AZIMUTHS_DEG else "front"
+        view = view or "front"
         if view in found:
             raise ValueError(f"{path.name} and {found[view].name} are both the {view} view")
         found[view] = path
