@@ -1,0 +1,87 @@
+"""Eight numbers that say whether two surfaces are nearly the same, whatever file, frame and triangles they come in."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from models.errors import BadInput
+from models.geometry import Mesh, face_areas
+
+NEARLY_EQUAL = 0.002
+"""Fingerprints that differ by less in every number are of one shape. Measured: a mesh and itself as STL 0, as OBJ with
+four decimals at most .0015, with half its triangles .0001 to .0019. The nearest two of 50 real objects, a peach and a
+plum, are .0103 apart; of 400 generated shoes .0024."""
+
+_FACES_AT_A_TIME = 100_000
+_NEAR, _FAR = 0.445948490915965, 0.091576213509771
+_QUADRATURE = (
+    (0.223381589678011, ((_NEAR, _NEAR), (_NEAR, 1 - 2 * _NEAR), (1 - 2 * _NEAR, _NEAR))),
+    (0.109951743655322, ((_FAR, _FAR), (_FAR, 1 - 2 * _FAR), (1 - 2 * _FAR, _FAR))),
+)
+"""Weight and barycentric coordinates of six points of a triangle: exact to degree 4 (Dunavant 1985)."""
+_TIMES = np.array([1.0, 1.0, 1.0, 2.0, 2.0, 2.0])
+"""How often xx, yy, zz, xy, xz and yz stand in a symmetric tensor."""
+
+
+def shape_fingerprint(mesh: Mesh) -> npt.NDArray[np.float64]:
+    """(8,): area and the moments of the surface to degree 4, each as a number that no rotation changes.
+
+    Moving, turning, mirroring, scaling and cutting faces into smaller ones change nothing. Raises BadInput for a mesh
+    without area.
+    """
+    area, corners_F33, weights_F = _normalised(mesh)
+    second_6, third_36, fourth_66 = np.zeros(6), np.zeros((3, 6)), np.zeros((6, 6))
+    for start in range(0, len(corners_F33), _FACES_AT_A_TIME):
+        some_f33 = corners_F33[start : start + _FACES_AT_A_TIME]
+        some_f = weights_F[start : start + _FACES_AT_A_TIME]
+        for weight, coordinates in _QUADRATURE:
+            for u, v in coordinates:
+                points_f3 = np.array([u, v, 1 - u - v]) @ some_f33
+                products_f6 = points_f3[:, [0, 1, 2, 0, 0, 1]] * points_f3[:, [0, 1, 2, 1, 2, 2]]
+                weighted_f6 = products_f6 * (weight * some_f)[:, None]
+                second_6 += weighted_f6.sum(axis=0)
+                third_36 += points_f3.T @ weighted_f6
+                fourth_66 += products_f6.T @ weighted_f6
+    xx, yy, zz, xy, xz, yz = second_6
+    _, middle, largest = np.linalg.eigvalsh([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+    radial_6 = fourth_66[:3].sum(axis=0)
+    return np.array(
+        [
+            np.log(area),
+            largest,
+            middle,
+            np.log(radial_6[:3].sum()),
+            np.linalg.norm(third_36[:, :3].sum(axis=1)),
+            np.sqrt((third_36**2 @ _TIMES).sum()),
+            np.log(radial_6**2 @ _TIMES) / 2,
+            np.log(_TIMES @ fourth_66**2 @ _TIMES) / 2,
+        ]
+    )
+
+
+def nearly_equal(fingerprints_N8: npt.NDArray[np.float64], most: int = 8) -> list[tuple[int, int]]:
+    """Pairs (i, j), i < j, of nearly equal fingerprints, sorted; of each its `most` nearest are looked at."""
+    from scipy.spatial import cKDTree
+
+    if len(fingerprints_N8) < 2:
+        return []
+    distances, others = cKDTree(fingerprints_N8).query(
+        fingerprints_N8, k=min(most, len(fingerprints_N8)), p=np.inf, distance_upper_bound=NEARLY_EQUAL
+    )
+    near = [(i, int(j)) for i, row in enumerate(np.isfinite(distances)) for j in others[i][row]]
+    return sorted({(min(pair), max(pair)) for pair in near if pair[0] != pair[1]})
+
+
+def _normalised(mesh: Mesh) -> tuple[float, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Area, corners and each face's share of the area, about the surface's centroid, at a mean square distance of 1."""
+    corners_F33 = mesh.vertices_N3.astype(np.float64)[mesh.faces_F3]
+    areas_F = face_areas(mesh)
+    area = float(areas_F.sum())
+    if not np.isfinite(area) or area <= 0:
+        raise BadInput("the mesh has no surface area")
+    weights_F = areas_F / area
+    corners_F33 -= weights_F @ corners_F33.mean(axis=1)
+    mean_sq_F = ((corners_F33**2).sum(axis=(1, 2)) + (corners_F33.sum(axis=1) ** 2).sum(axis=1)) / 12
+    mean_sq = float(weights_F @ mean_sq_F)
+    return area / mean_sq, corners_F33 / np.sqrt(mean_sq), weights_F
