@@ -44,6 +44,20 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def readable(name: str) -> str:
+    r"""A file's name as text for people, logs and UTF-8 files.
+
+    Control characters, and bytes that are not UTF-8, are written as escapes: `caf\xe9`.
+    """
+    return name if name.isprintable() else "".join(map(_escaped, name))
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # how Python keeps a byte that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
+
+
 def explain(error: OSError, where: Path) -> str:
     """A full disk or a forbidden folder, in words. where: stands in where the error names no file."""
     place = error.filename or where

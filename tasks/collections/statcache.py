@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from pathlib import Path
@@ -31,7 +32,7 @@ class StatCache:
 
     def digest(self, path: Path) -> str:
         """sha256 (64 hex) of the file's bytes. Raises OSError."""
-        name, signature = str(path), _signature(path)
+        name, signature = _name(path), _signature(path)
         known = self._known.get(name)
         if known and known[:4] == signature:
             return known[4]
@@ -43,7 +44,7 @@ class StatCache:
 
     def forget(self, path: Path | None = None) -> None:
         """Trust nothing, or only not this file: its next digest reads it, in this run and in the next."""
-        for name in [str(path)] if path else list(self._known):
+        for name in [_name(path)] if path else list(self._known):
             self._known.pop(name, None)
             self._learnt[name] = (0, 0, 0, 0, "")
 
@@ -60,6 +61,11 @@ class StatCache:
     def close(self) -> None:
         self.save()
         self._database.close()
+
+
+def _name(path: Path) -> str:
+    """The path as SQLite can hold it: a name need not be UTF-8."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _signature(path: Path) -> tuple[int, int, int, int]:

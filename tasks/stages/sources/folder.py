@@ -2,36 +2,46 @@
 
     shoes/boot.obj boot.mtl leather.png     one mesh; its material and texture belong to it
     shoes/clog_front.jpg clog_left.jpg      one photo set with two views
+    shoes/sandal/front.jpg left.jpg         the same: a folder of views is one photo set
     mugs/blue.png                           one photo, seen from the front
 
-A `manifest.json` in the folder, a list of {file, licence, up, class, what}, is used where the params do not say.
+A `manifest.json` in the folder, a list of {file, licence, up, class, what, split}, is used where the params do not say.
 """
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
-import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import Field, field_validator
 
-from models.cameras import NAMED_AZIMUTHS_DEG
 from models.errors import BadInput
 from models.normalise import MESH_TYPES, MeshFile, UpAxis
-from tasks.stages.sources import Found, Ignored, Kind, Loaded, SourceParams, read_expected
+from models.views import IMAGE_TYPES, split_view
+from tasks.collections.files import readable
+from tasks.stages.sources import Found, Ignored, Kind, Loaded, SourceParams, read_expected, summary
+from tasks.stages.sources._manifest import MANIFEST, ManifestEntry, read_manifest
+from tasks.stages.sources._patterns import matcher
 from tasks.stages.sources._references import References, references
 
-PHOTO_TYPES = ("png", "jpg", "jpeg", "webp")
 WITH_REFERENCES = ("obj", "gltf", "mtl")
-MANIFEST = "manifest.json"
-
-_VIEW_SUFFIX = re.compile(rf"(.+)_({'|'.join(NAMED_AZIMUTHS_DEG)})", re.IGNORECASE)
+REMEDIES = {
+    "export as .glb": "3dm 3ds 3mf abc blend c4d dae fbx iges igs ma max mb step stp usd usda usdc usdz wrl x3d",
+    "save as .png or .jpg": "arw cr2 cr3 dng exr gif hdr jp2 jxl nef psd svg tga",
+    "unpack it": "7z bz2 gz rar tar tgz xz zip",
+    "take photos out of it": "avi m4v mkv mov mp4 webm",
+}
+"""What to do with files of well-known types that are not read."""
+REMEDY = {suffix: remedy for remedy, suffixes in REMEDIES.items() for suffix in suffixes.split()}
+REMEDY_FOR_NOTHING = (
+    "Put meshes or photos there; for generated objects make a workspace with `lostwax init DIR --generated shoes`"
+)
 
 Digest = Callable[[Path], str]
 
@@ -46,14 +56,15 @@ class Params(SourceParams):
     """Patterns of the files to take; none takes all. `*.glb` matches names, `shoes/*` paths (`*` crosses slashes)."""
     exclude: tuple[str, ...] = ()
     """Patterns of the files to leave, after `include`."""
-    up_axis: UpAxis = "y"
-    """The axis that points up in the meshes of which neither `up` nor the manifest says it."""
+    up_axis: UpAxis | None = None
+    """The axis that points up in the meshes of which neither `up` nor the manifest says it; None: ingest.up_axis."""
     up: Mapping[str, UpAxis] = Field(default_factory=dict)
     """Up axes by pattern, the first match wins: {"shoes/gso_*": z}."""
     class_name: str | None = None
     """The class of all its items; None takes the manifest's, else the name of the first folder."""
     group: str | None = None
-    """A regular expression with one group, searched in the label: what it captures is the split's group."""
+    """A regular expression with one group, searched in the label: what it captures is the split's group. Where it finds
+    nothing, files whose paths differ in suffix and view alone are a group; so is a folder of views with a mesh."""
     licence: str | None = None
     """The licence of all its items; None takes the manifest's."""
 
@@ -72,16 +83,33 @@ class Params(SourceParams):
 
 
 def find(params: Params, inbox: Path, digest: Digest) -> Iterator[Found | Ignored]:
-    """Its meshes, photos and photo sets in the order of their paths. Raises ValueError for a missing folder."""
+    """Its meshes, photos and photo sets in the order of their paths.
+
+    Raises ValueError for a missing folder, and for one in which there are none.
+    """
     root = Path(os.path.normpath(inbox / params.path))
     if not root.is_relative_to(os.path.normpath(inbox)):
         raise ValueError(
             f"ingest.sources: folder, path: {params.path}: lies outside the inbox {inbox}; "
             "link it there, or set ingest.inbox"
         )
-    if params.path != "." and not root.is_dir():
-        raise ValueError(f"no folder at {root} (ingest.sources: folder, path: {params.path})")
-    yield from _Listing(params, root, digest).items()
+    if not root.is_dir():
+        where = "ingest.inbox" if params.path == "." else f"ingest.sources: folder, path: {params.path}"
+        raise ValueError(
+            f"no folder at {root} ({where}): is it spelt right, and its disk mounted? {REMEDY_FOR_NOTHING}"
+        )
+    ignored: list[Ignored] = []
+    found_any = False
+    for entry in _Listing(params, root, digest).items():
+        yield entry
+        if isinstance(entry, Ignored):
+            ignored.append(entry)
+        else:
+            found_any = True
+    if not found_any:
+        there = f"; there are {summary(ignored)}" if ignored else ""
+        patterns = " that include and exclude leave" if params.include or params.exclude else ""
+        raise ValueError(f"no mesh and no photo{patterns} in {root}{there}. {REMEDY_FOR_NOTHING}")
 
 
 def load(payload: Any, max_bytes: int) -> Loaded:
@@ -108,18 +136,37 @@ class _File:
         """The path without its suffix."""
         return self.relative[: -len(self.type) - 1] if self.type else self.relative
 
+    @property
+    def folder(self) -> str:
+        """The path of its folder; "" is the source's own."""
+        return self.relative.rpartition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Photos:
+    """The photos of one item by view. path: of the object, without suffix and view; "" for the views of the root."""
+
+    path: str
+    views: dict[str, _File]
+
+    @property
+    def files(self) -> list[_File]:
+        """Its files by the names of their views."""
+        return [self.views[view] for view in sorted(self.views)]
+
 
 class _Listing:
     """One pass over a folder."""
 
     def __init__(self, params: Params, root: Path, digest: Digest) -> None:
         self._params, self._root, self._digest = params, root, digest
-        self._include, self._exclude = _matcher(params.include), _matcher(params.exclude)
+        self._include, self._exclude = matcher(params.include), matcher(params.exclude)
         self._group = re.compile(params.group) if params.group else None
-        self._up = [(_matcher((pattern,)), axis) for pattern, axis in params.up.items()]
-        self._manifest = _read_manifest(root / MANIFEST)
+        self._up = [(matcher((pattern,)), axis) for pattern, axis in params.up.items()]
+        self._manifest = read_manifest(root)
         self._references: dict[str, References] = {}
         self._problems: dict[str, str] = {}
+        self._objects: frozenset[str] = frozenset()
 
     def items(self) -> Iterator[Found | Ignored]:
         files, ignored = _walk(self._root, self._params.recursive)
@@ -127,16 +174,17 @@ class _Listing:
         side_files = self._read_references(files)
         files = [file for file in files if file.type in MESH_TYPES or file.relative not in side_files]
         files = [file for file in files if self._wanted(file.relative) and file.relative != MANIFEST]
-        photos = _photos([file for file in files if file.type in PHOTO_TYPES])
+        photos, repeated = _photos([file for file in files if file.type in IMAGE_TYPES])
+        self._objects = _folders_of_one_object(files, photos.values())
         for file in files:
             if file.type in MESH_TYPES:
                 yield self._mesh(file)
-            elif file.type not in PHOTO_TYPES:
-                yield Ignored(file.relative, f"not a mesh or photo: .{file.type}" if file.type else "no suffix")
-            elif file.relative not in photos:
-                yield Ignored(file.relative, "a second photo of the same view")
-            elif views := photos[file.relative]:
-                yield self._photo(views)
+            elif file.type not in IMAGE_TYPES:
+                yield Ignored(file.relative, _what(file))
+            elif file in repeated:
+                yield Ignored(file.relative, "further photo of one view")
+            elif file in photos:
+                yield self._photo(photos[file])
 
     def _wanted(self, relative: str) -> bool:
         return not self._exclude(relative) and (not self._params.include or self._include(relative))
@@ -159,29 +207,30 @@ class _Listing:
         return side_files
 
     def _mesh(self, file: _File) -> Found:
+        path = file.folder or self._root.name if file.folder in self._objects else file.stem
         problem = self._problems.get(file.relative)
         found = self._references.get(file.relative, References())
         try:
             mesh = self._entry(file.relative)
             side_files = {name: self._path_entry(path) for name, path in sorted(found.files.items())}
         except OSError as error:
-            return self._found(file, file.stem, "mesh", _unreadable(file), None, _unreadable_because(error))
-        inputs = [("mesh", mesh[1]), *((f"side/{name}", entry[1]) for name, entry in side_files.items())]
+            return self._found(file, file.stem, path, "mesh", _unreadable(file), None, _unreadable_because(error))
+        inputs = [("mesh", mesh[1]), *((f"side/{readable(name)}", entry[1]) for name, entry in side_files.items())]
         payload = {"mesh": mesh, "type": file.type, "side_files": side_files}
-        return self._found(file, file.stem, "mesh", inputs, payload, problem)
+        return self._found(file, file.stem, path, "mesh", inputs, payload, problem)
 
-    def _photo(self, views: Mapping[str, _File]) -> Found:
+    def _photo(self, photos: _Photos) -> Found:
         """One item of the photos by view."""
-        first = next(iter(views.values()))
-        single = len(views) == 1
-        label = first.stem if single else _split_view(first.stem)[0]
+        first, path = photos.files[0], photos.path or self._root.name
+        single = len(photos.views) == 1
+        label = first.stem if single else path
         kind: Kind = "photo" if single else "photo_set"
         try:
-            photos = {view: self._entry(file.relative) for view, file in sorted(views.items())}
+            entries = {view: self._entry(file.relative) for view, file in sorted(photos.views.items())}
         except OSError as error:
-            return self._found(first, label, kind, _unreadable(first), None, _unreadable_because(error))
-        inputs = [(f"photo/{view}", entry[1]) for view, entry in photos.items()]
-        return self._found(first, label, kind, inputs, {"photos": photos}, None)
+            return self._found(first, label, path, kind, _unreadable(first), None, _unreadable_because(error))
+        inputs = [(f"photo/{view}", entry[1]) for view, entry in entries.items()]
+        return self._found(first, label, path, kind, inputs, {"photos": entries}, None)
 
     def _entry(self, relative: str) -> list[str]:
         return self._path_entry(self._root / relative)
@@ -194,27 +243,33 @@ class _Listing:
         self,
         file: _File,
         label: str,
+        path: str,
         kind: Kind,
         inputs: Iterable[tuple[str, str]],
         payload: Any,
         problem: str | None,
     ) -> Found:
         known = self._manifest.get(file.relative, ManifestEntry())
-        first_folder, slash, _ = file.relative.partition("/")
-        group = self._group.search(label) if self._group else None
+        first_folder, slash, _ = label.partition("/")
         return Found(
             inputs=tuple(inputs),
-            label=label,
-            class_name=self._params.class_name or known.class_name or (first_folder if slash else "object"),
+            label=readable(label),
+            class_name=self._params.class_name or known.class_name or (readable(first_folder) if slash else "object"),
             source="folder",
             kind=kind,
             payload=payload,
-            group=group.group(1) if group else None,
+            group=readable(self._group_of(label) or path),
+            split=known.split,
             labels={"what": known.what} if known.what else {},
             licence=self._params.licence or known.licence or "unstated",
             up_axis=self._up_axis(file.relative) or known.up or self._params.up_axis,
             problem=problem,
         )
+
+    def _group_of(self, label: str) -> str | None:
+        """What `group` captures in the label."""
+        match = self._group.search(label) if self._group else None
+        return match.group(1) if match else None
 
     def _up_axis(self, relative: str) -> UpAxis | None:
         """What the `up` patterns say."""
@@ -222,33 +277,6 @@ class _Listing:
             if fits(relative):
                 return axis
         return None
-
-
-class ManifestEntry(BaseModel):
-    """What a manifest may say of a file; its other keys are not ours."""
-
-    licence: str | None = None
-    up: UpAxis | None = None
-    class_name: str | None = Field(None, alias="class")
-    what: str | None = None
-
-    @field_validator("up", mode="before")
-    @classmethod
-    def _small_letter(cls, value: Any) -> Any:
-        return value.lower() if isinstance(value, str) else value
-
-
-def _read_manifest(path: Path) -> dict[str, ManifestEntry]:
-    """Entries by file. Raises ValueError for a manifest that is no such list."""
-    if not path.is_file():
-        return {}
-    try:
-        return {entry["file"]: ManifestEntry.model_validate(entry) for entry in json.loads(path.read_bytes())}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} is not a list of {{file, licence, up, class, what}}; mend it, or rename it if it is something else"
-            f" ({type(error).__name__}: {error})"
-        ) from error
 
 
 def _walk(root: Path, recursive: bool) -> tuple[list[_File], list[Ignored]]:
@@ -273,7 +301,7 @@ def _walk(root: Path, recursive: bool) -> tuple[list[_File], list[Ignored]]:
                     elif entry.is_file() or not Path(entry.path).exists():
                         files.append(_file(prefix, entry.name))
         except OSError as error:
-            ignored.append(Ignored(prefix.rstrip("/"), f"the folder cannot be read: {error.strerror}"))
+            ignored.append(Ignored(prefix.rstrip("/"), f"folder that cannot be read ({error.strerror})"))
     return sorted(files, key=lambda file: file.relative), ignored
 
 
@@ -282,49 +310,46 @@ def _file(prefix: str, name: str) -> _File:
     return _File(prefix + name, suffix.lower() if stem and dot else "")
 
 
-def _photos(files: list[_File]) -> dict[str, dict[str, _File]]:
-    """Photos by view, under the path of each item's first file; the other files of a set have none.
-
-    A file that is absent from the result repeats a view of its set.
-    """
-    sets: dict[str, dict[str, _File]] = {}
-    result: dict[str, dict[str, _File]] = {}
+def _photos(files: list[_File]) -> tuple[dict[_File, _Photos], set[_File]]:
+    """The photos of each item under its first file, and the files that repeat a view of their set."""
+    sets: dict[tuple[str, str], _Photos] = {}
+    found: dict[_File, _Photos] = {}
+    repeated: set[_File] = set()
     for file in files:
-        name, view = _split_view(file.stem)
+        name, view = split_view(file.stem.rpartition("/")[2])
         if view is None:
-            result[file.relative] = {"front": file}
+            found[file] = _Photos(file.stem, {"front": file})
             continue
-        views = sets.setdefault(name, {})
-        if view not in views:
-            result[file.relative] = {} if views else views
-            views[view] = file
-    return result
+        path = "/".join(part for part in (file.folder, name) if part)
+        photos = sets.setdefault((file.folder, name), _Photos(path, {}))
+        if view in photos.views:
+            repeated.add(file)
+            continue
+        if not photos.views:
+            found[file] = photos
+        photos.views[view] = file
+    return found, repeated
 
 
-def _split_view(stem: str) -> tuple[str, str | None]:
-    """The name of a photo's set and its view, where the name ends in one."""
-    match = _VIEW_SUFFIX.fullmatch(stem)
-    return (match.group(1), match.group(2).lower()) if match else (stem, None)
+def _folders_of_one_object(files: list[_File], photos: Iterable[_Photos]) -> frozenset[str]:
+    """Folders whose photos are views of one object, beside a single mesh or none."""
+    views = {some.path for some in photos if len(some.views) > 1 and some.path == some.files[0].folder}
+    meshes = Counter(stem.rpartition("/")[0] for stem in {file.stem for file in files if file.type in MESH_TYPES})
+    return frozenset(folder for folder in views if meshes[folder] <= 1)
 
 
-def _matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
-    """Whether a path fits one of the patterns: those without a slash are held against the name alone."""
-    of_path = [pattern for pattern in patterns if "/" in pattern]
-    of_name = [pattern for pattern in patterns if "/" not in pattern]
-    path_fits, name_fits = _any_of(of_path), _any_of(of_name)
-    return lambda relative: bool(path_fits(relative) or name_fits(relative.rpartition("/")[2]))
-
-
-def _any_of(patterns: list[str]) -> Callable[[str], object]:
-    if not patterns:
-        return lambda _: None
-    return re.compile("|".join(map(fnmatch.translate, patterns))).match
+def _what(file: _File) -> str:
+    """A file that is neither mesh nor photo, and what to do with its like."""
+    if not file.type:
+        return "without a suffix"
+    suffix = readable(file.type)[:20]
+    return f".{suffix} ({REMEDY[suffix]})" if suffix in REMEDY else f".{suffix}"
 
 
 def _unreadable(file: _File) -> list[tuple[str, str]]:
     """Stands for the inputs of an item whose bytes cannot be had: it is known by its path."""
-    return [("unreadable", hashlib.sha256(file.relative.encode()).hexdigest())]
+    return [("unreadable", hashlib.sha256(os.fsencode(file.relative)).hexdigest())]
 
 
 def _unreadable_because(error: OSError) -> str:
-    return f"{error.filename} cannot be read: {error.strerror}"
+    return f"{readable(str(error.filename))} cannot be read: {error.strerror}"

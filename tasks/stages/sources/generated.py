@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -27,18 +26,14 @@ class Params(SourceParams):
     source: Literal["generated"] = "generated"
     shape: Literal["shoe", "eyeglasses", "mixed"] = "shoe"
     """What is made; `mixed` takes turns."""
-    count: int = Field(96, ge=0, le=MAX_COUNT)
+    count: int = Field(96, ge=1, le=MAX_COUNT)
     """How many."""
     seed: int = Field(0, ge=0)
     """Another seed, other objects."""
-    when: Literal["always", "inbox_empty"] = "inbox_empty"
-    """`inbox_empty` makes nothing as soon as the inbox holds a file."""
 
 
 def find(params: Params, inbox: Path, digest: Callable[[Path], str]) -> Iterator[Found]:
     """One item for each index. Their meshes are made in the worker."""
-    if params.when == "inbox_empty" and _holds_files(inbox):
-        return
     kinds = shapes.KINDS if params.shape == "mixed" else (params.shape,)
     for index in range(params.count):
         kind = kinds[index % len(kinds)]
@@ -52,6 +47,7 @@ def find(params: Params, inbox: Path, digest: Callable[[Path], str]) -> Iterator
             kind="mesh",
             payload=spec,
             licence=LICENCE,
+            up_axis="y",
         )
 
 
@@ -62,12 +58,3 @@ def load(payload: Any, max_bytes: int) -> Loaded:
     if len(data) > max_bytes:
         raise BadInput(f"the generated mesh has {len(data)} bytes, the limit is {max_bytes} (ingest.max_file_mb)")
     return Loaded(MeshFile(data, "glb"), labels=shape.labels)
-
-
-def _holds_files(folder: Path) -> bool:
-    """Whether a file lies under the folder, hidden ones aside."""
-    for _, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        if any(not name.startswith(".") for name in files):
-            return True
-    return False

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from models.errors import BadInput
+from models.normalise import MeshFile
 from tasks.collections.files import file_sha256
-from tasks.stages.sources import Found, Ignored
+from tasks.stages.sources import Found, Ignored, summary
 from tasks.stages.sources.folder import Params, find, load
 
 Write = Callable[..., Path]
@@ -37,7 +38,7 @@ def found(tmp_path: Path, **params: Any) -> list[Found]:
 
 
 def ignored(tmp_path: Path, **params: Any) -> dict[str, str]:
-    return {entry.path: entry.reason for entry in listing(tmp_path, **params) if isinstance(entry, Ignored)}
+    return {entry.path: entry.what for entry in listing(tmp_path, **params) if isinstance(entry, Ignored)}
 
 
 def labels(tmp_path: Path, **params: Any) -> list[str]:
@@ -45,17 +46,56 @@ def labels(tmp_path: Path, **params: Any) -> list[str]:
 
 
 def test_meshes_and_photos_are_found_in_order_whatever_the_case_of_their_suffix(tmp_path: Path, write: Write) -> None:
-    items = ("b.GLB", "a.Ply", "c.off", "d.STL", "e.JPG", "f.jpeg", "g.WebP", "h.png", "sub/i.Obj")
-    for name in (*items, "j.glb.txt", "k"):
+    meshes = ("b.GLB", "a.Ply", "c.off", "d.STL", "sub/i.Obj")
+    photos = ("e.JPG", "f.jpeg", "g.WebP", "h.png", "l.HEIC", "m.heif", "n.Avif", "o.tif", "p.TIFF", "q.bmp", "r.jfif")
+    for name in (*meshes, *photos):
         write(name)
-    assert labels(tmp_path) == ["a", "b", "c", "d", "e", "f", "g", "h", "sub/i"]
-    assert ignored(tmp_path) == {"j.glb.txt": "not a mesh or photo: .txt", "k": "no suffix"}
+    assert labels(tmp_path) == [*"abcdefghlmnopqr", "sub/i"]
+    assert ignored(tmp_path) == {}
 
 
-def test_an_absent_inbox_holds_nothing_but_an_absent_path_is_a_mistake(tmp_path: Path) -> None:
-    assert listing(tmp_path) == []
-    with pytest.raises(ValueError, match=r"no folder at .*nowhere"):
+def test_files_that_are_not_read_are_named_with_what_to_do(tmp_path: Path, write: Write) -> None:
+    for name in ("a.glb", "b.FBX", "c.usdz", "d.gif", "e.zip", "f.mov", "g.glb.txt", "h", "i.\x1b[31m"):
+        write(name)
+    assert ignored(tmp_path) == {
+        "b.FBX": ".fbx (export as .glb)",
+        "c.usdz": ".usdz (export as .glb)",
+        "d.gif": ".gif (save as .png or .jpg)",
+        "e.zip": ".zip (unpack it)",
+        "f.mov": ".mov (take photos out of it)",
+        "g.glb.txt": ".txt",
+        "h": "without a suffix",
+        "i.\x1b[31m": r".\x1b[31m",
+    }
+
+
+def test_what_is_ignored_is_summed_up_by_kind() -> None:
+    kinds = [".fbx (export as .glb)"] * 3 + [".txt"] * 2 + [".bin"] * 2 + [".md"]
+    entries = [Ignored(f"{index}", kind) for index, kind in enumerate(kinds)]
+    assert summary(entries) == "3 .fbx (export as .glb), 2 .bin, 2 .txt, 1 .md"
+    assert summary(entries, most=2) == "3 .fbx (export as .glb), 2 .bin and 3 more"
+
+
+def test_an_absent_folder_is_a_mistake_and_names_the_param(tmp_path: Path, write: Write) -> None:
+    with pytest.raises(
+        ValueError, match=r"no folder at .*/inbox \(ingest\.inbox\): is it spelt right.*--generated shoes"
+    ):
+        listing(tmp_path)
+    write("a.glb")
+    with pytest.raises(ValueError, match=r"no folder at .*nowhere \(ingest\.sources: folder, path: nowhere\)"):
         listing(tmp_path, path="nowhere")
+
+
+def test_a_folder_without_a_mesh_or_photo_is_a_mistake_that_says_what_is_there(tmp_path: Path, write: Write) -> None:
+    (tmp_path / "inbox").mkdir()
+    with pytest.raises(ValueError, match=r"no mesh and no photo in .*/inbox\. Put meshes or photos there"):
+        listing(tmp_path)
+    write("a.fbx")
+    with pytest.raises(ValueError, match=r"in .*/inbox; there are 1 \.fbx \(export as \.glb\)\. Put"):
+        listing(tmp_path)
+    write("b.glb")
+    with pytest.raises(ValueError, match="no mesh and no photo that include and exclude leave in"):
+        listing(tmp_path, include=("*.obj",))
 
 
 def test_a_path_is_a_folder_inside_the_inbox_and_never_outside(tmp_path: Path, write: Write) -> None:
@@ -92,7 +132,31 @@ def test_a_second_photo_of_a_view_is_left_out(tmp_path: Path, write: Write) -> N
     write("a_front.png")
     write("a_left.png")
     assert labels(tmp_path) == ["a"]
-    assert ignored(tmp_path) == {"a_front.png": "a second photo of the same view"}
+    assert ignored(tmp_path) == {"a_front.png": "further photo of one view"}
+
+
+def test_a_folder_of_views_is_one_photo_set(tmp_path: Path, write: Write) -> None:
+    for name in ("mug1/front.png", "mug1/LEFT.jpg", "mug1/back.png", "mugs/blue/right.png", "mugs/blue/front.png"):
+        write(name)
+    write("lone/left.png")
+    lone, mug1, blue = found(tmp_path)
+    assert (mug1.label, mug1.kind, mug1.class_name) == ("mug1", "photo_set", "object")
+    assert sorted(mug1.payload["photos"]) == ["back", "front", "left"]
+    assert (blue.label, blue.class_name, sorted(blue.payload["photos"])) == ("mugs/blue", "mugs", ["front", "right"])
+    assert (lone.label, lone.kind, list(lone.payload["photos"])) == ("lone/left", "photo", ["left"])
+
+
+def test_views_beside_each_other_in_the_folder_itself_are_named_after_it(tmp_path: Path, write: Write) -> None:
+    write("front.png")
+    write("left.png")
+    (item,) = found(tmp_path)
+    assert (item.label, item.group, item.class_name) == ("inbox", "inbox", "object")
+
+
+def test_a_set_named_in_its_files_and_a_folder_of_views_of_that_name_are_two(tmp_path: Path, write: Write) -> None:
+    for name in ("mug/front.png", "mug/left.png", "mug_front.png", "mug_back.png"):
+        write(name)
+    assert [sorted(item.payload["photos"]) for item in found(tmp_path)] == [["front", "left"], ["back", "front"]]
 
 
 def test_an_objs_material_and_texture_belong_to_it_and_are_no_photos(tmp_path: Path, write: Write) -> None:
@@ -111,7 +175,8 @@ def test_an_objs_material_and_texture_belong_to_it_and_are_no_photos(tmp_path: P
 def test_images_of_an_orphan_material_are_no_photos(tmp_path: Path, write: Write) -> None:
     write("old.mtl", "newmtl m\nMAP_KD old.png\n")
     write("old.png")
-    assert labels(tmp_path) == []
+    write("real.png")
+    assert labels(tmp_path) == ["real"]
 
 
 def test_a_gltfs_buffers_and_images_belong_to_it(tmp_path: Path, write: Write) -> None:
@@ -170,7 +235,8 @@ def test_patterns_without_a_slash_match_names_and_others_paths(tmp_path: Path, w
         write(name)
     assert labels(tmp_path, include=("gso_*",)) == ["mugs/gso_d", "shoes/deep/gso_b", "shoes/gso_a"]
     assert labels(tmp_path, include=("shoes/*",), exclude=("*/deep/*",)) == ["shoes/c", "shoes/gso_a"]
-    assert labels(tmp_path, recursive=False) == []
+    write("e.glb")
+    assert labels(tmp_path, recursive=False) == ["e"]
 
 
 def test_class_comes_from_the_first_folder_or_the_params(tmp_path: Path, write: Write) -> None:
@@ -180,20 +246,67 @@ def test_class_comes_from_the_first_folder_or_the_params(tmp_path: Path, write: 
     assert {item.class_name for item in found(tmp_path, class_name="boot")} == {"boot"}
 
 
+def groups(tmp_path: Path, **params: Any) -> dict[str, str | None]:
+    return {f"{item.label} {item.kind}": item.group for item in found(tmp_path, **params)}
+
+
+def test_one_object_in_several_files_is_one_group(tmp_path: Path, write: Write) -> None:
+    for name in (
+        "shoes/a.glb",
+        "shoes/a.stl",
+        "shoes/a_left.png",
+        "shoes/a_back.png",
+        "shoes/b.glb",
+        "shoes/b_front.png",
+    ):
+        write(name)
+    assert groups(tmp_path) == {
+        "shoes/a mesh": "shoes/a",
+        "shoes/a photo_set": "shoes/a",
+        "shoes/b mesh": "shoes/b",
+        "shoes/b_front photo": "shoes/b",
+    }
+
+
+def test_a_mesh_beside_its_folder_of_views_is_one_group_with_them(tmp_path: Path, write: Write) -> None:
+    for name in ("mug/model.glb", "mug/model.stl", "mug/front.png", "mug/left.png"):
+        write(name)
+    assert set(groups(tmp_path).values()) == {"mug"}
+    write("mug/other.glb")
+    assert groups(tmp_path) == {
+        "mug photo_set": "mug",
+        "mug/model mesh": "mug/model",
+        "mug/other mesh": "mug/other",
+    }
+
+
 def test_group_is_what_the_pattern_captures_in_the_label(tmp_path: Path, write: Write) -> None:
     write("shoes/a_1.glb")
     write("shoes/b.glb")
-    assert [item.group for item in found(tmp_path, group=r"/([^/_]+)_\d")] == ["a", None]
+    assert [item.group for item in found(tmp_path, group=r"/([^/_]+)_\d")] == ["a", "shoes/b"]
     with pytest.raises(ValueError, match=r"exactly one \(group\), has 0"):
         Params(group="shoes")
     with pytest.raises(ValueError, match="not a regular expression"):
         Params(group="(")
 
 
+def test_names_that_are_not_utf8_or_hold_control_characters_are_escaped(tmp_path: Path, write: Write) -> None:
+    write("good.png")
+    write("b[red]ad\n\x1b[2J.png")
+    write(os.fsdecode(b"sub/caf\xe9.glb"), "x")
+    (tmp_path / "inbox" / os.fsdecode(b"dangl\xff.glb")).symlink_to("nowhere")
+    assert labels(tmp_path) == [r"b[red]ad\n\x1b[2J", r"dangl\xff", "good", r"sub/caf\xe9"]
+    latin = found(tmp_path)[-1]
+    assert load(json.loads(json.dumps(latin.payload)), 10**6).mesh == MeshFile(b"x", "glb")
+    for item in found(tmp_path):
+        text = f"{item.label}{item.class_name}{item.group}{item.inputs}{item.problem}"
+        assert text.encode().decode().isprintable()
+
+
 def test_the_manifest_is_used_where_the_params_are_silent(tmp_path: Path, write: Write) -> None:
     entries = [
         {"file": "a.glb", "licence": "CC0-1.0", "up": "Z", "class": "shoe", "what": "a clog", "sha256": "..."},
-        {"file": "b.glb", "up": "X"},
+        {"file": "b.glb", "up": "X", "split": "test"},
     ]
     write("manifest.json", json.dumps(entries))
     write("a.glb")
@@ -201,7 +314,8 @@ def test_the_manifest_is_used_where_the_params_are_silent(tmp_path: Path, write:
     write("c.glb")
     a, b, c = found(tmp_path)
     assert (a.licence, a.up_axis, a.class_name, a.labels) == ("CC0-1.0", "z", "shoe", {"what": "a clog"})
-    assert (b.up_axis, b.licence, c.up_axis) == ("x", "unstated", "y")
+    assert (b.up_axis, b.licence, c.up_axis) == ("x", "unstated", None)
+    assert [item.split for item in (a, b, c)] == [None, "test", None]
     a, b, c = found(tmp_path, up_axis="z", up={"b*": "y"}, licence="mine", class_name="mug")
     assert [item.up_axis for item in (a, b, c)] == ["z", "y", "z"]
     assert (a.licence, a.class_name) == ("mine", "mug")
@@ -237,6 +351,10 @@ def test_loading_checks_size_and_digest(tmp_path: Path, write: Write) -> None:
     path.write_text("9876543210")
     with pytest.raises(BadInput, match="changed while it was being ingested; run again"):
         load(item.payload, 10)
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:abab\nsize 1\n")
+    (item,) = found(tmp_path)
+    with pytest.raises(BadInput, match=r"a\.glb is a Git LFS pointer, not the file: run `git lfs pull`"):
+        load(item.payload, 1000)
     path.unlink()
     with pytest.raises(BadInput, match="cannot be read: No such file"):
         load(item.payload, 10)

@@ -29,18 +29,6 @@ def test_mixed_takes_turns(tmp_path: Path) -> None:
     assert [item.class_name for item in found(tmp_path, shape="mixed", count=3)] == ["shoe", "eyeglasses", "shoe"]
 
 
-def test_a_file_in_the_inbox_ends_the_default(tmp_path: Path) -> None:
-    inbox = tmp_path / "inbox"
-    (inbox / ".git").mkdir(parents=True)
-    (inbox / ".git" / "head").write_text("x")
-    (inbox / ".gitkeep").write_text("")
-    assert len(found(tmp_path)) == 96
-    (inbox / "sub").mkdir()
-    (inbox / "sub" / "a.glb").write_text("x")
-    assert found(tmp_path) == []
-    assert len(found(tmp_path, when="always")) == 96
-
-
 def test_loading_makes_the_mesh_and_its_labels(tmp_path: Path) -> None:
     item = found(tmp_path, shape="eyeglasses", count=1)[0]
     loaded = load(item.payload, 10**7)
