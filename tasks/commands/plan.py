@@ -63,14 +63,20 @@ class _Upstream:
 
 def forecast(workspace: Workspace, params: Params, versions: Mapping[str, int], names: Iterable[str]) -> list[Forecast]:
     """The stages in order, each planned on what the ones before it will have published."""
+    return forecast_stages(workspace, params, versions, map(load_stage, names))
+
+
+def forecast_stages(
+    workspace: Workspace, params: Params, versions: Mapping[str, int], stages: Iterable[Stage]
+) -> list[Forecast]:
     stats = StatCache(workspace.stat_cache_file)
     try:
         ahead: dict[str, _Upstream] = {}
         found = []
-        for name in names:
-            planned, upstream = _forecast_stage(load_stage(name), workspace, params, versions, stats, ahead)
+        for stage in stages:
+            planned, upstream = _forecast_stage(stage, workspace, params, versions, stats, ahead)
             found.append(planned)
-            ahead[name] = upstream
+            ahead[stage.name] = upstream
         return found
     finally:
         stats.close()
