@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from dataclasses import dataclass
 from typing import Any
@@ -115,3 +116,12 @@ def sample_surface(mesh: Mesh, num_points: int, rng: np.random.Generator) -> tup
     normals = np.cross(b - a, c - a)
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
     return points.astype(np.float32), normals.astype(np.float32)
+
+
+def stored_points(mesh: Mesh, name: str, num_points: int) -> FloatArray:
+    """Area-uniform points (num_points, 3), decided by the name: the same at every reading, others for each name.
+
+    Raises BadInput for a mesh without area.
+    """
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
+    return sample_surface(mesh, num_points, np.random.default_rng(seed))[0]

@@ -23,6 +23,7 @@ FAMILIES = {
     "depths": "models.depths",
     "teachers": "models.teachers",
     "students": "models.students",
+    "casts": "models.casts",
 }
 
 

@@ -1,33 +1,56 @@
-"""Students: small networks that turn an encoder's feature grids into shapes in milliseconds.
+"""Students: small networks that do in milliseconds what a teacher does in minutes.
 
 A student is one module (or package) here and one block in params.yaml. It has
 
     class Params(Block): ...
-    def create(params: Params, spec: FeatureSpec, *, seed: int) -> Student: ...
+    def needs(params: Params) -> Needs: ...                                  # what it reads: models/needs.py
+    def create(params: Params, spec: Spec, *, seed: int) -> Student: ...     # models/student.py; seeded, on CPU
 
-The image encoder lies upstream and is frozen: a student sees only its grids, so it is never in the optimiser.
+and where it starts from pretrained weights, `weights(params, workspace) -> Sequence[Path]`. Fields of Params that only
+prediction reads stand in its `USE_ONLY`: they belong to evaluation's keys and not to training's. A student whose
+training runs elsewhere has a `fit(params, spec, training, validation, recipe, job) -> Result` in place of the engine's
+`train` (`models.training.engine`): same examples, same result.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from models.geometry import Mesh
+from models.needs import Need
 
 if TYPE_CHECKING:
-    import torch
+    from models.cameras import Camera
 
-    from models.losses import Terms
-    from models.training.data import Batch, ShapeSet
+Json = Any
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What the training items have in common: the form of each need that the student declares, by the need's name.
+
+    Of tokens that is a `FeatureSpec` as JSON; see the stage that offers a need for the others.
+    """
+
+    forms: Mapping[str, Json]
+
+    def __getitem__(self, need: Need[Any]) -> Json:
+        """Raises LookupError where no item has it."""
+        if need.name not in self.forms:
+            raise LookupError(f"no item has {need.what}")
+        return self.forms[need.name]
+
+    def get(self, need: Need[Any]) -> Json | None:
+        return self.forms.get(need.name)
 
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """The grids a student was made for: encoder id, channels, (height, width) and the names of the views, in order."""
+    """The form of tokens: encoder id, channels, (height, width) of a grid and the names of the views, in order."""
 
     encoder: str
     channels: int
@@ -38,53 +61,39 @@ class FeatureSpec:
         return {**asdict(self), "grid": list(self.grid), "views": list(self.views)}
 
     @staticmethod
-    def from_json(data: dict[str, Any]) -> FeatureSpec:
+    def from_json(data: Mapping[str, Any]) -> FeatureSpec:
         return FeatureSpec(data["encoder"], data["channels"], tuple(data["grid"]), tuple(data["views"]))
 
     def arrange(
-        self, tokens_BVHWC: npt.NDArray[np.floating[Any]], views: tuple[str, ...]
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """Grids of any of the views in any order, as (tokens_BVHWC, present_BV) with a place for each view.
+        self, grids: Mapping[str, npt.NDArray[np.float16]]
+    ) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]]:
+        """Grids by view as (tokens_VHWC, present_V) with a place for each view; zeros where one is absent.
 
-        Raises ValueError for views or shapes that the student was not made for.
+        Raises ValueError for no view of the student's, and for grids of another shape.
         """
-        unknown = [name for name in views if name not in self.views]
-        if unknown or not views or len(set(views)) < len(views):
-            raise ValueError(f"views are {list(views)}; the student takes one or more of {list(self.views)}, once each")
-        expected = (len(views), *self.grid, self.channels)
-        if tokens_BVHWC.shape[1:] != expected:
-            raise ValueError(
-                f"grids (V, H, W, C) are {tokens_BVHWC.shape[1:]}, the student takes {expected} of {self.encoder}"
-            )
-        tokens = np.zeros((len(tokens_BVHWC), len(self.views), *self.grid, self.channels), np.float32)
-        present = np.zeros(tokens.shape[:2], np.bool_)
-        places = [self.views.index(name) for name in views]
-        tokens[:, places] = tokens_BVHWC
-        present[:, places] = True
+        expected = (*self.grid, self.channels)
+        tokens = np.zeros((len(self.views), *expected), np.float16)
+        present = np.array([name in grids for name in self.views])
+        if not present.any():
+            raise ValueError(f"views are {', '.join(grids)}; the student takes one or more of {', '.join(self.views)}")
+        for number, name in enumerate(self.views):
+            if name in grids:
+                if grids[name].shape != expected:
+                    raise ValueError(
+                        f"grids (H, W, C) are {grids[name].shape}; the student takes {expected} of {self.encoder}"
+                    )
+                tokens[number] = grids[name]
         return tokens, present
 
 
-class Student(Protocol):
-    """What the training engine, evaluation and generation need of a student.
+@dataclass(frozen=True)
+class Ask:
+    """What is asked of a prediction beside the item.
 
-    network: maps (tokens_BVHWC float32, present_BV bool) to outputs that only the student understands. V is the place
-    of a view's name in `spec.views`; tokens of absent views must not matter. The engine owns its weights.
+    seed: of students that draw. cameras: where a student of views is to look from. options: the student's own
+    (guidance, steps, another size than the one seen).
     """
 
-    spec: FeatureSpec
-    network: torch.nn.Module
-
-    def calibrate(self, shapes: ShapeSet) -> None:
-        """Set what is measured on the training items, once, before the first step (input statistics, start shape)."""
-
-    def inputs(self, batch: Batch) -> tuple[torch.Tensor, ...]:
-        """What the network is given in training: tokens and present views first, more where training needs more."""
-
-    def loss(self, outputs: Any, batch: Batch, alpha: float) -> Terms:
-        """The named terms of the loss; their weighted sum is minimised. alpha: the teacher's share."""
-
-    def sample(self, outputs: Any, uniforms_BP3: torch.Tensor) -> torch.Tensor:
-        """Points (B, P, 3) on the predicted surfaces, area-uniform, decided by the uniforms: for validation."""
-
-    def predict(self, tokens_BVHWC: npt.NDArray[np.floating[Any]], views: tuple[str, ...] | None = None) -> list[Mesh]:
-        """A mesh an item, in the canonical frame. views: names along V (default all of the spec's), in any order."""
+    seed: int = 0
+    cameras: tuple[Camera, ...] = ()
+    options: Mapping[str, Json] = field(default_factory=dict)

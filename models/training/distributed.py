@@ -1,21 +1,28 @@
-"""Data-parallel training: each process takes its share of every batch, gradients are averaged by torch's DDP.
+"""Data-parallel training: each process takes its share of every batch, gradients are summed over the processes.
 
-    world = join("file:///shared/rendezvous", rank=0, size=2, backend="gloo")      # "nccl" on CUDA
-    train(student, shapes, validation, recipe, world=world, ...)                   # the same call in each process
+    world = join()                     # in each process that torchrun started
+    train(student, training, validation, recipe, job)              # the same call in each, with job.world = world
     leave(world)
 
-`batch_size` counts the items of all processes, so the number of processes changes results by rounding only.
+`batch_size` counts the items of all processes, so the number of processes changes results by rounding only. Gradients
+are summed once a step, after the last part of the batch, one message for each type of number. That asks nothing of the
+student's networks (frozen groups, several passes, gradient checkpointing), and does not overlap with the backward pass.
 """
 
 from __future__ import annotations
 
 import hashlib
-from contextlib import AbstractContextManager, nullcontext
+import os
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import distributed
-from torch.nn.parallel import DistributedDataParallel
+
+TIMEOUT = timedelta(minutes=30)
+"""How long one process waits for another: longer than any validation, which is not shared."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +32,27 @@ class World:
     rank: int = 0
     size: int = 1
 
-    def wrap(self, network: torch.nn.Module) -> torch.nn.Module:
-        """The network with gradients averaged over the processes; the first one's weights are given to all."""
-        return network if self.size == 1 else DistributedDataParallel(network)
+    def share_weights(self, network: torch.nn.Module) -> None:
+        """The first process's weights and buffers are given to all."""
+        if self.size > 1:
+            for tensor in network.state_dict().values():
+                distributed.broadcast(tensor, src=0)
 
-    def without_sync(self, network: torch.nn.Module) -> AbstractContextManager[None]:
-        """No averaging inside: for all but the last part of an accumulated batch."""
-        if isinstance(network, DistributedDataParallel):
-            return network.no_sync()
-        return nullcontext()
+    def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """Each gradient becomes the sum of all processes' gradients; those that none has stay None."""
+        if self.size == 1:
+            return
+        by_type = defaultdict(list)
+        for parameter in parameters:
+            if parameter.requires_grad:
+                gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                by_type[gradient.dtype].append((parameter, gradient))
+        for members in by_type.values():
+            flat = torch.cat([gradient.flatten() for _, gradient in members])
+            distributed.all_reduce(flat)
+            parts = flat.split([gradient.numel() for _, gradient in members])
+            for (parameter, gradient), part in zip(members, parts, strict=True):
+                parameter.grad = part.view_as(gradient)
 
     def sum(self, tensor: torch.Tensor) -> torch.Tensor:
         if self.size > 1:
@@ -48,10 +67,10 @@ class World:
 ALONE = World()
 
 
-def join(rendezvous: str, *, rank: int, size: int, backend: str) -> World:
-    """Join the process group at the URL `rendezvous`."""
-    distributed.init_process_group(backend, init_method=rendezvous, rank=rank, world_size=size)
-    return World(rank, size)
+def join(backend: str) -> World:
+    """Join the process group that torchrun's environment describes. backend: "gloo", or "nccl" on CUDA."""
+    distributed.init_process_group(backend, timeout=TIMEOUT)
+    return World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
 
 
 def leave(world: World) -> None:

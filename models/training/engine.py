@@ -1,9 +1,10 @@
-"""The training loop: from a student and its shapes to the best averaged weights, resumable at any moment."""
+"""The training loop: from a student and its examples to the best averaged weights, resumable at any moment."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,337 +13,362 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.chamfer import chamfer
-from models.losses import Terms, total
-from models.students import Student
 from models.training.checkpoints import Checkpoint, Checkpoints
-from models.training.data import ShapeSet, draw_batch
 from models.training.distributed import ALONE, World
 from models.training.ema import Ema
+from models.training.feeds import Feed, Mode, free_bytes, open_feed
+from models.training.history import History, Row, is_step
 from models.training.memory import Exceeded, Fit, attempt
+from models.training.optimizers import Optimizer
 from models.training.recipe import Recipe
-from models.training.sampler import Stream, batch_indices, steps_per_epoch, uniforms
+from models.training.sampler import batch_indices, steps_per_epoch
+from models.training.terms import Terms, total
+from models.training.trainable import Examples, Metric, Moment, Trainable
+from models.training.validation import Validator, is_better
 
 log = logging.getLogger(__name__)
 
 DIVERGED = "the training diverged: lower `learning_rate` or `clip_norm`"
+AHEAD_STEPS = 3
+"""Steps whose examples are read ahead when they are streamed."""
+WAITS_SHARE = 0.1
+"""Part of an epoch's time: a training that waits longer for its data says so."""
 
-Row = dict[str, Any]
 State = dict[str, torch.Tensor]
 
 
-@dataclass
-class History:
-    """steps: one row an optimiser step: loss, gradient norm, learning rate, alpha, each term raw and weighted.
-    epochs: one row an epoch: mean loss, and where it was validated the validation Chamfer."""
+@dataclass(frozen=True)
+class Job:
+    """Where a training runs and what of it stays out of its result.
 
-    steps: list[Row] = field(default_factory=list)
-    epochs: list[Row] = field(default_factory=list)
+    folder: of its checkpoints. config: what they must agree on to be continued, beside the recipe (JSON). board: a
+    folder for TensorBoard. start: the state of a student to go out from, in place of initial weights and of what
+    `calibrate` measures. feed: whether examples are resident or streamed. memory_bytes: most that a resident set may
+    take, None for half of what is free.
+    """
+
+    folder: Path
+    device: str = "cpu"
+    config: Mapping[str, Any] = field(default_factory=dict)
+    progress: Callable[[str], None] = lambda _: None
+    board: Path | None = None
+    world: World = ALONE
+    start: Mapping[str, torch.Tensor] | None = None
+    feed: Mode = "auto"
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)
 class Result:
-    """state: weights of the student as validated best (averaged). val_chamfer: None without validation items, then
-    the last weights are kept. val_is_proxy: it was measured to the teacher, for want of truth. fit: how batches were
-    split in the end, to fit into memory (see `Fit.figures`); it depends on the machine."""
+    """state: what the student saves, as validated best (averaged). selected: the metric that decided, None without
+    validation items: then the last weights are kept. best: the figures of the best validation, by metric. steps,
+    epochs: rows of the history (see `History`). fit: how batches were split in the end, to fit into memory (see
+    `Fit.figures`); it depends on the machine."""
 
     state: State
-    history: History
+    selected: Metric | None
+    best: Mapping[str, float]
+    steps: list[Row]
+    epochs: list[Row]
     num_steps: int
-    val_chamfer: float | None
-    val_is_proxy: bool
+    num_parameters: int
     fit: dict[str, Any]
 
 
 def train(
-    student: Student,
-    shapes: ShapeSet,
-    validation: ShapeSet | None,
-    recipe: Recipe,
-    *,
-    device: str,
-    folder: Path,
-    config: dict[str, Any],
-    progress: Callable[[str], None],
-    board: Path | None = None,
-    world: World = ALONE,
-    start: State | None = None,
+    student: Trainable, training: Examples, validation: Examples | None, recipe: Recipe, job: Job
 ) -> Result:
-    """Train the student in place; continue from the newest checkpoint in `folder` where there is one.
+    """Train the student in place; continue from the newest checkpoint of the job's folder where there is one.
 
-    config: what the checkpoints must agree on to be continued, beside the recipe (JSON). board: a folder for
-    TensorBoard. start: the whole state of a student to go out from, in place of the initial weights and of what
-    `calibrate` measures. On CPU the result does not depend on where a training was interrupted, to the last bit.
+    On CPU the result does not depend on where a training was interrupted, nor on how examples are fed, to the last bit.
 
     Out of memory, a single process splits its batches further and says so; that changes results by rounding. Raises
     FloatingPointError when it diverges, ItemFailed when not even one item at a time fits into memory, ValueError for
-    shapes or settings that cannot be trained.
+    examples or settings that cannot be trained.
     """
-    if len(shapes) == 0:
-        raise ValueError("no shapes to train on")
-    checkpoints = Checkpoints(folder, {"recipe": recipe.model_dump(), **config})
+    if len(training) == 0:
+        raise ValueError("there is nothing to train on")
+    device = torch.device(job.device)
+    memory = free_bytes(device) if job.memory_bytes is None else job.memory_bytes
     with _reproducible(recipe, device):
-        training = _Training(student, shapes, validation, recipe, torch.device(device), checkpoints, world, start)
-        with _writer(board if world.rank == 0 else None, training.step) as write:
-            return training.run(progress, write)
+        feeds = [
+            open_feed(examples, student, device, job.feed, memory, job.progress)
+            for examples in (training, validation)
+            if examples is not None and len(examples)
+        ]
+        try:
+            loop = _Training(student, feeds[0], feeds[1] if len(feeds) > 1 else None, recipe, job)
+            with _writer(job.board if job.world.rank == 0 else None, loop.step) as write:
+                return loop.run(write)
+        finally:
+            for feed in feeds:
+                feed.close()
 
 
 class _Training:
-    def __init__(
-        self,
-        student: Student,
-        shapes: ShapeSet,
-        validation: ShapeSet | None,
-        recipe: Recipe,
-        device: torch.device,
-        checkpoints: Checkpoints,
-        world: World,
-        start: State | None,
-    ) -> None:
-        self.student, self.recipe, self.device, self.world = student, recipe, device, world
-        self.shapes = shapes.to(device)
-        self.validator = Validator(student, validation.to(device), recipe) if validation else None
-        self.batch_size = min(recipe.batch_size, len(shapes))
-        if self.batch_size < recipe.accumulate * world.size:
+    def __init__(self, student: Trainable, feed: Feed, validation: Feed | None, recipe: Recipe, job: Job) -> None:
+        self.student, self.feed, self.recipe, self.job = student, feed, recipe, job
+        self.device, self.world = torch.device(job.device), job.world
+        self.batch_size = min(recipe.batch_size, len(feed))
+        if self.batch_size < recipe.accumulate * self.world.size:
             raise ValueError(
                 f"a batch of {self.batch_size} items cannot be split into accumulate {recipe.accumulate} x "
-                f"{world.size} processes; lower `accumulate` or raise `batch_size`"
+                f"{self.world.size} processes; lower `accumulate` or raise `batch_size`"
             )
-        self.steps_per_epoch = steps_per_epoch(len(shapes), self.batch_size)
+        self.steps_per_epoch = steps_per_epoch(len(feed), self.batch_size)
         self.num_steps = recipe.epochs * self.steps_per_epoch
         self.fit = Fit(
-            checkpoints.folder,
-            device,
-            batch=self.batch_size // world.size,
+            job.folder,
+            self.device,
+            batch=self.batch_size // self.world.size,
             accumulate=recipe.accumulate,
             validation_batch=Validator.BATCH,
         )
+        self.checkpoints = Checkpoints(job.folder, {"recipe": recipe.model_dump(), **job.config})
+        checkpoint = self.checkpoints.load_latest()
 
-        self.network = student.network.to(device)
-        if start is None:
-            student.calibrate(self.shapes)
-        else:
-            self.network.load_state_dict(start)
-        self.optimizer = _optimizer(self.network, recipe)
-        self.ema = Ema(self.network)
+        self.network = student.network.to(self.device)
+        if checkpoint is None and job.start is None:
+            student.calibrate(feed, self.device)
+        self.optimizer = Optimizer(self.network, student.groups(), recipe)
+        if checkpoint is None and job.start is not None:
+            self._load_weights(job.start)
+        self.world.share_weights(self.network)
+        self.ema = Ema(self.optimizer.trained)
+        self.averages = {name: Ema(self.optimizer.trained) for name in student.averages}
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "fp16")
+        self.validator = Validator(student, validation, recipe.seed) if validation else None
         self.step = 0
-        self.history = History()
-        self.best: tuple[float, State] | None = None
-        self.checkpoints = checkpoints
+        self.best: tuple[dict[str, float], State] | None = None
+        self._epoch_loss = 0.0
         self._pending: list[tuple[Row, list[str], torch.Tensor]] = []
-        self._resume()
-        self.model = world.wrap(self.network)
+        if checkpoint:
+            self._resume(checkpoint)
+        self.history: History | None = None
+        if self.world.rank == 0:
+            self.history = History(job.folder, checkpoint.facts["history_bytes"] if checkpoint else 0)
+        self._epoch_began, self._waited_before_s = time.monotonic(), feed.waited_s
 
-    def run(self, progress: Callable[[str], None], write: Callable[[Row], None]) -> Result:
+    def run(self, write: Callable[[Row], None]) -> Result:
         self.network.train()
         while self.step < self.num_steps:
-            self._take_step(progress)
+            self._take_step()
             self.step += 1
             epoch_ends = self.step % self.steps_per_epoch == 0
             checkpoint_due = self.step % self.recipe.checkpoint_every_steps == 0 or self.step == self.num_steps
             if epoch_ends or checkpoint_due:
                 self._collect(write)
             if epoch_ends:
-                progress(self._finish_epoch(write, progress))
-            if checkpoint_due and self.world.rank == 0:
-                self._save()
+                self.job.progress(self._finish_epoch(write))
+            if checkpoint_due and self.history:
+                self._save(self.history)
         self.world.barrier()
-        state = self.best[1] if self.best else self.ema.state_dict(self.network)
-        self.network.load_state_dict(state)
-        return Result(
+        figures, state = self.best if self.best else ({}, self._averaged())
+        self._load_weights(state)
+        result = Result(
             state={name: tensor.detach().cpu() for name, tensor in state.items()},
-            history=self.history,
+            selected=self.validator.selected if self.validator else None,
+            best=figures,
+            steps=self.history.steps() if self.history else [],
+            epochs=self.history.epochs() if self.history else [],
             num_steps=self.num_steps,
-            val_chamfer=self.best[0] if self.best else None,
-            val_is_proxy=self.validator.is_proxy if self.validator else False,
+            num_parameters=sum(parameter.numel() for parameter in self.optimizer.trained.values()),
             fit=self.fit.figures(),
         )
+        if self.history:
+            self.history.close()
+        return result
 
-    def _take_step(self, progress: Callable[[str], None]) -> None:
+    def _take_step(self) -> None:
         recipe, step = self.recipe, self.step
-        epoch = step // self.steps_per_epoch
         learning_rate = recipe.learning_rate_at(step, self.num_steps)
-        alpha = recipe.alpha_at(step / max(self.num_steps - 1, 1))
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+        self.feed.expect(index for ahead in range(AHEAD_STEPS) for index in self._indices(step + ahead))
         random = _rng_state(self.device)
-        while isinstance(found := attempt(lambda: self._accumulate(epoch, alpha)), Exceeded):
+        while isinstance(found := attempt(lambda: self._accumulate(learning_rate)), Exceeded):
             if self.world.size > 1:
                 raise found.error(f"at step {step + 1} in one of several processes: raise `accumulate`")
-            progress(self.fit.split_further(found, step + 1))
+            self.job.progress(self.fit.split_further(found, step + 1))
             _restore_rng(random, self.device)
         names, values = found
-        if isinstance(exceeded := attempt(lambda: self.optimizer.step()), Exceeded):
+        if isinstance(exceeded := attempt(lambda: self.optimizer.step(self.scaler)), Exceeded):
             what = f"in the optimiser at step {step + 1}: take a smaller student, or a device with more memory"
             raise exceeded.error(what)
-        self.ema.update(self.network, recipe.ema_decay_at(step))
-        row = {"step": step + 1, "epoch": epoch + 1, "learning_rate": learning_rate, "alpha": alpha}
+        self.ema.update(recipe.ema_decay_at(step))
+        for name, average in self.averages.items():
+            average.update(self.student.averages[name])
+        row = {"step": step + 1, "epoch": self._epoch(step) + 1, "learning_rate": learning_rate}
         self._pending.append((row, names, values))
 
-    def _accumulate(self, epoch: int, alpha: float) -> tuple[list[str], torch.Tensor]:
+    def _accumulate(self, learning_rate: float) -> tuple[list[str], torch.Tensor]:
         """The batch's gradients, clipped. Returns the names of the loss's terms, and their sums before the norm."""
-        self.optimizer.zero_grad(set_to_none=True)
-        indices = batch_indices(len(self.shapes), self.batch_size, self.step, seed=self.recipe.seed)
-        mine = np.array_split(indices, self.world.size)[self.world.rank]
-        parts = np.array_split(mine, self.fit.accumulate)
+        self.optimizer.begin_step(learning_rate, self.step / max(self.num_steps - 1, 1))
+        indices = self._indices(self.step)
+        parts = np.array_split(indices, self.fit.accumulate)
         sums: list[torch.Tensor] = []
-        for number, part in enumerate(parts):
-            share = len(part) / len(indices)
-            terms = self._backward(part, epoch, alpha, share, last=number == len(parts) - 1)
+        for part in parts:
+            share = len(part) / self.batch_size
+            terms = self._backward(part, share)
             sums.append(share * _stack(terms))
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
+        self.world.sum_gradients(self.optimizer.trained.values())
+        self.optimizer.unscale(self.scaler)
+        norm = self.optimizer.clip()
         return list(terms), torch.cat([self.world.sum(torch.stack(sums).sum(0)), norm.detach().reshape(1)])
 
-    def _backward(self, part: Any, epoch: int, alpha: float, share: float, *, last: bool) -> Terms:
-        recipe = self.recipe
-        batch = draw_batch(
-            self.shapes,
-            torch.from_numpy(part).to(self.device),
-            seed=recipe.seed,
-            epoch=epoch,
-            num_points=recipe.num_points,
-            view_dropout=recipe.view_dropout,
-        )
-        with nullcontext() if last else self.world.without_sync(self.model):
-            with _autocast(recipe, self.device):
-                outputs = self.model(*self.student.inputs(batch))
-            try:
-                terms = self.student.loss(outputs, batch, alpha)
-            except FloatingPointError as error:
-                raise FloatingPointError(f"{error} at step {self.step + 1}; {DIVERGED}") from error
-            (total(terms) * share * self.world.size).backward()  # type: ignore[no-untyped-call]
+    def _backward(self, part: Any, share: float) -> Terms:
+        moment = self._moment(part)
+        batch = self.student.prepare(self.feed.batch(part), moment)
+        with _autocast(self.recipe, self.device):
+            outputs = self.student.forward(batch, moment)
+        try:
+            terms = self.student.loss(outputs, batch, moment)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"{error} at step {self.step + 1}; {DIVERGED}") from error
+        self.scaler.scale(total(terms) * share).backward()  # type: ignore[no-untyped-call]
         return terms
+
+    def _indices(self, step: int) -> Any:
+        """The items of a step that are this process's."""
+        indices = batch_indices(len(self.feed), self.batch_size, step, seed=self.recipe.seed)
+        return np.array_split(indices, self.world.size)[self.world.rank]
+
+    def _epoch(self, step: int) -> int:
+        return step // self.steps_per_epoch
+
+    def _moment(self, items: Any, epoch: int | None = None) -> Moment:
+        return Moment(
+            step=self.step,
+            num_steps=self.num_steps,
+            epoch=self._epoch(self.step) if epoch is None else epoch,
+            seed=self.recipe.seed,
+            items_B=torch.from_numpy(items).to(self.device),
+            averages={name: self._with_buffers(ema.average) for name, ema in self.averages.items()},
+            checkpointing=self.recipe.gradient_checkpointing,
+        )
 
     def _collect(self, write: Callable[[Row], None]) -> None:
         """Bring the pending steps' figures to the host, in one transfer, and check them."""
         if not self._pending:
             return
-        fetched = torch.stack([values for _, _, values in self._pending]).double().cpu().numpy()
-        for (row, names, _), values in zip(self._pending, fetched, strict=True):
+        fetched = torch.cat([values for _, _, values in self._pending]).double().cpu().numpy()
+        ends = np.cumsum([len(values) for _, _, values in self._pending])[:-1]
+        for (row, names, _), values in zip(self._pending, np.split(fetched, ends), strict=True):
             raw, weighted = values[: len(names)], values[len(names) : -1]
             row["loss"] = float(weighted.sum())
             row["gradient_norm"] = float(values[-1])
             row["raw"] = dict(zip(names, map(float, raw), strict=True))
             row["weighted"] = dict(zip(names, map(float, weighted), strict=True))
-            if not np.isfinite(values).all():
-                raise FloatingPointError(
-                    f"loss {row['loss']} and gradient norm {row['gradient_norm']} are not finite "
-                    f"at step {row['step']}; {DIVERGED}"
-                )
-            self.history.steps.append(row)
-            write(row)
+            self._check_finite(row)
+            self._epoch_loss += row["loss"]
+            self._note(row, write)
         self._pending.clear()
 
-    def _finish_epoch(self, write: Callable[[Row], None], progress: Callable[[str], None]) -> str:
-        epoch = self.step // self.steps_per_epoch
-        loss = float(np.mean([row["loss"] for row in self.history.steps[-self.steps_per_epoch :]]))
+    def _note(self, row: Row, write: Callable[[Row], None]) -> None:
+        if self.history:
+            self.history.add(row)
+        write(row)
+
+    def _check_finite(self, row: Row) -> None:
+        overflow_is_handled = self.scaler.is_enabled()  # that step changed nothing, and the next loss is scaled less
+        if np.isfinite(row["loss"]) and (overflow_is_handled or np.isfinite(row["gradient_norm"])):
+            return
+        raise FloatingPointError(
+            f"loss {row['loss']} and gradient norm {row['gradient_norm']} are not finite at step {row['step']}; "
+            f"{DIVERGED}"
+        )
+
+    def _finish_epoch(self, write: Callable[[Row], None]) -> str:
+        epoch = self._epoch(self.step)
+        loss, self._epoch_loss = self._epoch_loss / self.steps_per_epoch, 0.0
         row: Row = {"epoch": epoch, "step": self.step, "loss": loss}
-        line = f"epoch {epoch}/{self.recipe.epochs} loss {loss:.4f}"
+        line = f"epoch {epoch}/{self.recipe.epochs} loss {loss:.4f}{self._waited()}"
         due = epoch % self.recipe.validate_every_epochs == 0 or epoch == self.recipe.epochs
         if self.validator and due:
-            state = self.ema.state_dict(self.network)
-            row["val_chamfer"] = error = self._validate(self.validator, state, progress)
-            line += f" val {error:.4f}{' (proxy)' if self.validator.is_proxy else ''}"
-            if self.best is None or error < self.best[0]:
-                self.best = error, {name: tensor.detach().clone() for name, tensor in state.items()}
-        self.history.epochs.append(row)
-        write(row)
+            figures = self._validate(self.validator)
+            row |= {f"val_{name}": value for name, value in figures.items()}
+            metric = self.validator.selected
+            line += f" val {metric.title} {figures[metric.name]:.{metric.digits}f}"
+            if self.best is None or is_better(figures, self.best[0], metric):
+                self.best = figures, {name: tensor.detach().clone() for name, tensor in self._averaged().items()}
+        self._note(row, write)
+        self._epoch_began, self._waited_before_s = time.monotonic(), self.feed.waited_s
         return line
 
-    def _validate(self, validator: Validator, state: State, progress: Callable[[str], None]) -> float:
-        while isinstance(error := attempt(lambda: validator.measure(state, self.fit.validation_batch)), Exceeded):
-            progress(self.fit.validate_fewer(error))
-        return error
+    def _waited(self) -> str:
+        """Words about an epoch that waited for its data."""
+        share = (self.feed.waited_s - self._waited_before_s) / max(time.monotonic() - self._epoch_began, 1e-9)
+        return f", waited for data {share:.0%} of the time" if share > WAITS_SHARE else ""
 
-    def _save(self) -> None:
-        optimizer_state = {
-            f"{name}.{key}": value
-            for name, parameter in self.network.named_parameters()
-            for key, value in self.optimizer.state[parameter].items()
-        }
-        groups: dict[str, State] = {
-            "model": self.network.state_dict(),
+    def _validate(self, validator: Validator) -> dict[str, float]:
+        self.network.eval()
+        with self.ema.in_use():
+            while isinstance(found := attempt(lambda: self._measure(validator)), Exceeded):
+                self.job.progress(self.fit.validate_fewer(found))
+        self.network.train()
+        return found
+
+    def _measure(self, validator: Validator) -> dict[str, float]:
+        return validator.measure(self.fit.validation_batch, lambda items: self._moment(items, epoch=-1))
+
+    def _averaged(self) -> State:
+        """What the student saves: averaged parameters, and buffers as they are."""
+        return self._with_buffers(self.ema.average)
+
+    def _with_buffers(self, parameters: Mapping[str, torch.Tensor]) -> State:
+        """A state of the network without the parameters that are in no group."""
+        own = {name for name, _ in self.network.named_parameters()}
+        kept = {name: value for name, value in self.network.state_dict().items() if name in parameters or name not in own}
+        return kept | dict(parameters)
+
+    def _load_weights(self, state: Mapping[str, torch.Tensor]) -> None:
+        load_trained(self.network, state, self.optimizer.trained)
+
+    def _save(self, history: History) -> None:
+        tensors, numbers = self.optimizer.state()
+        groups: dict[str, Mapping[str, torch.Tensor]] = {
+            "model": self._with_buffers(self.optimizer.trained),
             "ema": self.ema.average,
             "best": self.best[1] if self.best else {},
-            "optimizer": optimizer_state,
+            "optimizer": tensors,
             "rng": _rng_state(self.device),
+            **{f"average.{name}": ema.average for name, ema in self.averages.items()},
         }
-        tensors = {f"{group}.{name}": value for group, state in groups.items() for name, value in state.items()}
+        flat = {f"{group}.{name}": value for group, state in groups.items() for name, value in state.items()}
         facts = {
             "step": self.step,
-            "steps": self.history.steps,
-            "epochs": self.history.epochs,
+            "history_bytes": history.flush(),
+            "epoch_loss": self._epoch_loss,
             "best": self.best[0] if self.best else None,
+            "selected": self.validator.selected.name if self.validator and self.best else None,
+            "optimizer": numbers,
+            "scaler": self.scaler.state_dict(),
         }
-        self.checkpoints.save(self.step, Checkpoint(tensors, facts))
+        self.checkpoints.save(self.step, Checkpoint(flat, facts))
 
-    def _resume(self) -> None:
-        checkpoint = self.checkpoints.load_latest()
-        if checkpoint is None:
-            return
-        self.network.load_state_dict(checkpoint.group("model"))
-        for name, value in checkpoint.group("ema").items():
-            self.ema.average[name].copy_(value)
-        moments = checkpoint.group("optimizer")
-        for name, parameter in self.network.named_parameters():
-            fields = {key: moments[f"{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
-            self.optimizer.state[parameter] = {
-                key: value if key == "step" else value.to(self.device) for key, value in fields.items()
-            }
+    def _resume(self, checkpoint: Checkpoint) -> None:
+        self._load_weights(checkpoint.group("model"))
+        self.ema.load(checkpoint.group("ema"))
+        for name, ema in self.averages.items():
+            ema.load(checkpoint.group(f"average.{name}"))
+        self.optimizer.load(checkpoint.group("optimizer"), checkpoint.facts["optimizer"], self.device)
+        self.scaler.load_state_dict(checkpoint.facts["scaler"])
         _restore_rng(checkpoint.group("rng"), self.device)
-        self.step = checkpoint.facts["step"]
-        self.history = History(checkpoint.facts["steps"], checkpoint.facts["epochs"])
+        self.step, self._epoch_loss = checkpoint.facts["step"], checkpoint.facts["epoch_loss"]
         if checkpoint.facts["best"] is not None:
             best = {name: value.to(self.device) for name, value in checkpoint.group("best").items()}
             self.best = checkpoint.facts["best"], best
+            assert self.validator, "the checkpoint was validated"
+            self.validator.select(checkpoint.facts["selected"])
         log.info("training continues at step %d of %d", self.step, self.num_steps)
 
 
-class Validator:
-    """Chamfer to the truth of the items that have one, or, where none has, to the teacher (`is_proxy`).
-
-    All views, fixed points: equal weights give equal figures.
-    """
-
-    BATCH = 8
-    """Items at once."""
-
-    def __init__(self, student: Student, shapes: ShapeSet, recipe: Recipe) -> None:
-        self.student, self.recipe = student, recipe
-        self.is_proxy = not bool(shapes.has_truth_N.any())
-        self.shapes = shapes if self.is_proxy else shapes.select(shapes.has_truth_N.nonzero()[:, 0])
-
-    def measure(self, state: State, batch: int = BATCH) -> float:
-        """The mean over the items, `batch` of them at once."""
-        return float(self.errors(state, batch).double().mean())
-
-    @torch.no_grad()
-    def errors(self, state: State, batch: int = BATCH) -> torch.Tensor:
-        """Chamfer of each item (N,) under these weights."""
-        network = self.student.network.eval()
-        errors = []
-        every_N = torch.arange(len(self.shapes), device=self.shapes.present_NV.device)
-        for item_B in torch.split(every_N, batch):
-            chosen = self.shapes.select(item_B)
-            target_BP3 = chosen.teacher_NP3 if self.is_proxy else chosen.truth_NP3
-            target_BP3 = target_BP3[:, : self.recipe.validation_points]
-            with _autocast(self.recipe, item_B.device):
-                outputs = torch.func.functional_call(network, state, (chosen.tokens_NVHWC.float(), chosen.present_NV))
-            place_BP3 = uniforms(
-                item_B, (target_BP3.shape[1], 3), seed=self.recipe.seed, epoch=-1, stream=Stream.SURFACE
-            )
-            errors.append(chamfer(self.student.sample(outputs, place_BP3), target_BP3, reduction="none"))
-        network.train()
-        return torch.cat(errors)
-
-
-def _optimizer(network: torch.nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.99))
+def load_trained(
+    network: torch.nn.Module, state: Mapping[str, torch.Tensor], trained: Mapping[str, torch.nn.Parameter]
+) -> None:
+    """Load what a student saves into its network. Raises ValueError for a state of another network."""
+    missing, unexpected = network.load_state_dict(state, strict=False)
+    frozen = {name for name, _ in network.named_parameters()} - trained.keys()
+    if wrong := [*unexpected, *(name for name in missing if name not in frozen)]:
+        raise ValueError(f"the weights are of another network: {', '.join(wrong[:3])} missing or unknown")
 
 
 def _stack(terms: Terms) -> torch.Tensor:
@@ -350,21 +376,26 @@ def _stack(terms: Terms) -> torch.Tensor:
 
 
 def _autocast(recipe: Recipe, device: torch.device) -> AbstractContextManager[Any]:
-    return torch.autocast(device.type, torch.bfloat16) if recipe.amp and device.type == "cuda" else nullcontext()
+    precision = recipe.precision
+    if precision == "auto":
+        precision = "bf16" if device.type == "cuda" else "fp32"
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
 
 
 @contextmanager
-def _reproducible(recipe: Recipe, device: str) -> Iterator[None]:
+def _reproducible(recipe: Recipe, device: torch.device) -> Iterator[None]:
     """A fixed number of threads and, on CPU, deterministic algorithms: parallel index backwards are not, by default."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     settings: Any = torch.utils.deterministic
     fill = settings.fill_uninitialized_memory
     torch.set_num_threads(recipe.num_threads)
-    if device == "cpu":
+    if device.type == "cpu":
         torch.use_deterministic_algorithms(True)
         settings.fill_uninitialized_memory = False  # a sixth of a step, for memory nobody reads
     try:
-        with torch.random.fork_rng(devices=[] if device == "cpu" else None):
+        with torch.random.fork_rng(devices=[] if device.type == "cpu" else None):
             torch.manual_seed(recipe.seed)
             yield
     finally:
@@ -378,7 +409,7 @@ def _rng_state(device: torch.device) -> State:
     return state | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else state
 
 
-def _restore_rng(state: State, device: torch.device) -> None:
+def _restore_rng(state: Mapping[str, torch.Tensor], device: torch.device) -> None:
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)
@@ -400,7 +431,7 @@ def _writer(folder: Path | None, step: int) -> Iterator[Callable[[Row], None]]:
 
 
 def _write_scalars(writer: Any, row: Row) -> None:
-    area = "step" if "raw" in row else "epoch"
+    area = "step" if is_step(row) else "epoch"
     for name, value in row.items():
         if isinstance(value, dict):
             for term, number in value.items():

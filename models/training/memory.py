@@ -85,8 +85,8 @@ class Fit:
         before = self.micro_batch
         if before == 1:
             raise exceeded.error(
-                f"at step {step} with a micro-batch of 1 item: lower `num_points`, take a smaller student, or a "
-                "device with more memory"
+                f"at step {step} with a micro-batch of 1 item: take a smaller student, fewer points, or a device with "
+                "more memory"
             )
         self.accumulate = min(2 * self.accumulate, self._batch)
         return self._settle(
@@ -99,8 +99,8 @@ class Fit:
         before = self.validation_batch
         if before == 1:
             raise exceeded.error(
-                "in the validation of 1 item: lower `validation_points`, take a smaller student, or a device with "
-                "more memory"
+                "in the validation of 1 item: take a smaller student, fewer validation points, or a device with more "
+                "memory"
             )
         self.validation_batch = before // 2
         return self._settle(

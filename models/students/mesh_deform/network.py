@@ -1,7 +1,8 @@
-"""The network of `mesh_deform` and its losses; see the package's docstring."""
+"""The network of `mesh_deform`; see the package's docstring."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -10,66 +11,17 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from models.geometry import Mesh
-from models.losses import SurfaceRegularisers, Terms, distillation, sample_faces
 from models.students import FeatureSpec
-from models.students.mesh_deform import SIZES, Params, Size
+from models.students.mesh_deform import Size
 from models.students.mesh_deform.icosphere import LEVELS, icosphere, neighbours
 from models.students.mesh_deform.layers import averaging, subdivided, zeroed
 from models.students.mesh_deform.shape_space import LinearReader, ShapeSpace
-from models.training.data import Batch, ShapeSet
-from models.training.sampler import Stream
 
-CALIBRATED = 256
-"""Items, the first ones, that the closed-form start is fitted to."""
+Run = Callable[..., Any]
 
 
-class MeshDeform:
-    """The student: a `Network`, its faces and its losses (see `models.students.Student`)."""
-
-    def __init__(self, params: Params, spec: FeatureSpec, *, seed: int) -> None:
-        self.spec = spec
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.network: nn.Module = Network(SIZES[params.preset], spec)
-        self._faces_F3 = torch.from_numpy(icosphere(LEVELS[-1]).faces_F3)
-        self._regularisers = SurfaceRegularisers(
-            self._faces_F3, edge=params.edge_weight, laplacian=params.laplacian_weight, normal=params.normal_weight
-        )
-
-    def calibrate(self, shapes: ShapeSet) -> None:
-        """Standardise the tokens, span the shape space by the shapes' principal modes, and read these off the tokens
-        as well as a linear map can. Shapes are the true ones where there are any, else the teacher's."""
-        assert isinstance(self.network, Network)
-        network = self.network
-        network.encoder.standardise(shapes)
-        few = shapes.select(torch.arange(min(len(shapes), CALIBRATED), device=shapes.present_NV.device))
-        points_NP3 = torch.where(few.has_truth_N[:, None, None], few.truth_NP3, few.teacher_NP3)
-        amounts_NR = network.space.fit(points_NP3)
-        fold_N = _fold(torch.arange(len(few), device=few.present_NV.device))
-        network.reader.fit(network.encoder.standard(few.tokens_NVHWC.float()), few.present_NV, amounts_NR, fold_N)
-
-    def inputs(self, batch: Batch) -> tuple[torch.Tensor, ...]:
-        return batch.tokens_BVHWC, batch.present_BV, _fold(batch.item_B)
-
-    def loss(self, outputs: torch.Tensor, batch: Batch, alpha: float) -> Terms:
-        vertices_BN3 = outputs
-        num_points = batch.teacher_BP3.shape[1]
-        sampled_BP3 = self.sample(vertices_BN3, batch.uniforms((num_points, 3), Stream.SURFACE))
-        terms = distillation(sampled_BP3, batch.teacher_BP3, batch.truth_BP3, batch.has_truth_B, alpha)
-        return {**terms, **self._regularisers.terms(vertices_BN3)}
-
-    def sample(self, outputs: torch.Tensor, uniforms_BP3: torch.Tensor) -> torch.Tensor:
-        return sample_faces(outputs, self._faces_F3.to(outputs.device), uniforms_BP3)
-
-    def predict(self, tokens_BVHWC: npt.NDArray[np.floating[Any]], views: tuple[str, ...] | None = None) -> list[Mesh]:
-        tokens, present = self.spec.arrange(tokens_BVHWC, self.spec.views if views is None else views)
-        device = next(self.network.parameters()).device
-        self.network.eval()
-        with torch.inference_mode():
-            vertices = self.network(torch.from_numpy(tokens).to(device), torch.from_numpy(present).to(device))
-        faces = self._faces_F3.numpy().astype(np.int32)
-        return [Mesh(item, faces) for item in vertices.cpu().numpy()]
+def _plainly(module: Callable[..., Any], *inputs: Any) -> Any:
+    return module(*inputs)
 
 
 class Network(nn.Module):
@@ -89,10 +41,15 @@ class Network(nn.Module):
         self.levels = nn.ModuleList(Level(size, level) for level in LEVELS)
 
     def forward(
-        self, tokens_BVHWC: torch.Tensor, present_BV: torch.Tensor, fold_B: torch.Tensor | None = None
+        self,
+        tokens_BVHWC: torch.Tensor,
+        present_BV: torch.Tensor,
+        fold_B: torch.Tensor | None = None,
+        run: Run = _plainly,
     ) -> torch.Tensor:
+        """fold_B: of training items, that of the linear reader. run: calls a part that may be computed again."""
         standard_BVHWC = self.encoder.standard(tokens_BVHWC)
-        local_BVLD, code_BVC = self.encoder(standard_BVHWC)
+        local_BVLD, code_BVC = run(self.encoder, standard_BVHWC)
         code_BC = self.fusion(code_BVC, present_BV)
         seen_BK = present_BV.repeat_interleave(local_BVLD.shape[2], dim=1)
         local_BKD = local_BVLD.flatten(1, 2)
@@ -100,7 +57,7 @@ class Network(nn.Module):
         offset_BN3: torch.Tensor | None = None
         feature_BND: torch.Tensor | None = None
         for level in self.levels:
-            offset_BN3, feature_BND = level(base_BN3, offset_BN3, feature_BND, code_BC, local_BKD, seen_BK)
+            offset_BN3, feature_BND = run(level, base_BN3, offset_BN3, feature_BND, code_BC, local_BKD, seen_BK)
         assert offset_BN3 is not None
         vertices_BN3: torch.Tensor = base_BN3 + offset_BN3
         return vertices_BN3
@@ -129,12 +86,12 @@ class TokenEncoder(nn.Module):
         self.code = nn.Linear(16 * side * side, size.code)
 
     @torch.no_grad()
-    def standardise(self, shapes: ShapeSet) -> None:
-        """Take each channel's mean and deviation from the views that are present."""
+    def standardise(self, items: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Take each channel's mean and deviation from the views that are present: (tokens_VHWC, present_V) an item."""
         count = torch.zeros((), dtype=torch.float64, device=self.mean_C.device)
         total = torch.zeros_like(self.mean_C, dtype=torch.float64)
         squares = torch.zeros_like(total)
-        for tokens_VHWC, present_V in zip(shapes.tokens_NVHWC, shapes.present_NV, strict=True):
+        for tokens_VHWC, present_V in items:
             rows = tokens_VHWC[present_V].double().flatten(0, 2)
             count, total, squares = count + len(rows), total + rows.sum(0), squares + rows.square().sum(0)
         mean = total / count
@@ -303,11 +260,6 @@ def _neighbour_sum(x_BND: torch.Tensor, neighbours_N6: torch.Tensor, valid_N6: t
     for index_N, valid_N in zip(neighbours_N6.unbind(1), valid_N6.unbind(1), strict=True):
         total += x_BND.index_select(1, index_N) * valid_N[:, None].to(x_BND.dtype)
     return total
-
-
-def _fold(item_B: torch.Tensor) -> torch.Tensor:
-    """The fold of the linear reader that a training item belongs to."""
-    return torch.where(item_B < CALIBRATED, item_B % LinearReader.FOLDS, LinearReader.FOLDS)
 
 
 def _waves(sphere_N3: torch.Tensor) -> torch.Tensor:

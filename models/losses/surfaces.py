@@ -9,29 +9,12 @@ comparing its vertices instead would favour meshes whose vertices crowd where th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from pytorch3d.loss import mesh_edge_loss, mesh_laplacian_smoothing, mesh_normal_consistency
 from pytorch3d.structures import Meshes
 
 from models.chamfer import chamfer
-
-
-@dataclass(frozen=True)
-class Term:
-    """One term of a loss: `raw` as measured and `weighted` as added to the total; both scalars."""
-
-    raw: torch.Tensor
-    weighted: torch.Tensor
-
-
-Terms = dict[str, Term]
-
-
-def total(terms: Terms) -> torch.Tensor:
-    """The loss: the sum of the weighted terms."""
-    return torch.stack([term.weighted for term in terms.values()]).sum()
+from models.training.terms import Term, Terms
 
 
 def distillation(

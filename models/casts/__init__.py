@@ -1,0 +1,39 @@
+"""Casts: what a teacher or a student makes of an item. Its kind decides how it is stored, measured, shown and exported.
+
+A kind is one module here (or a plug-in of the group `lostwax.casts`), named as it is in records, with
+
+    CAST: type                                                       # the class of its casts
+    def to_files(cast) -> dict[str, bytes]: ...                      # as a collection stores it
+    def from_files(files: Mapping[str, bytes]) -> CAST: ...
+    def check(cast) -> dict[str, Json]: ...                          # figures for the record; EmptyOutput if unusable
+    def surface(cast) -> Mesh | None: ...                            # a mesh of it, where it has one
+    def rendering(cast, cameras, size_px) -> RGBA_VHW4 | None: ...   # pictures of it, uint8, straight alpha
+    def describe(cast) -> str: ...                                   # its size, in words
+    EXPORTS: Mapping[str, Callable[[CAST], bytes]]                   # file formats by suffix, the usual one first
+
+What needs a surface asks `surface`, what needs pictures asks `rendering`: kinds that never heard of each other meet
+there.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from models import plugins
+
+Cast = object
+"""An instance of some kind's CAST class, in the canonical frame."""
+
+
+def kind_of(cast: Cast) -> ModuleType:
+    """The kind's module. Raises TypeError for what is of no kind."""
+    for name in plugins.known("casts"):
+        kind = plugins.load("casts", name)
+        if isinstance(cast, kind.CAST):
+            return kind
+    raise TypeError(f"{type(cast).__name__} is of no kind of cast; there are: {', '.join(plugins.known('casts'))}")
+
+
+def name_of(kind: ModuleType) -> str:
+    """The kind's name, as it stands in records."""
+    return next(name for name in plugins.known("casts") if plugins.load("casts", name) is kind)
