@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -84,6 +85,11 @@ class RunParams(Block):
     """A stage stops with exit code 3 when a larger share of the last 30 items fails at its first try."""
     teacher: TeacherLimits = TeacherLimits()
     """When the process of a hosted teacher is replaced or killed."""
+    examples: Literal["auto", "resident", "streamed"] = "auto"
+    """What a student learns from is held on the device (resident) or read while it trains (streamed); auto holds it
+    where it fits. Equal bits."""
+    examples_memory_mb: float | None = Field(None, gt=0)
+    """Most memory for resident examples; null is half of what is free."""
     price_per_gpu_hour: float = Field(0, ge=0)
     """What `plan` prices GPU-hours with, and `--budget 200USD` is divided by; 0 prices nothing."""
     log_level: Literal["debug", "info", "warning"] = "info"
@@ -140,6 +146,13 @@ class Params:
             model = plugins.load(family, name).Params
             self._plugins[family, name] = self._validate(model, self._family(family).get(name), (family, name))
         return self._plugins[family, name]
+
+    def overridden(self, settings: Mapping[str, Any]) -> Params:
+        """The same with values by dotted name in their places. Raises ValueError."""
+        raw = copy.deepcopy(self.raw)
+        for dotted, value in settings.items():
+            _put(raw, dotted.split("."), value, dotted)
+        return Params(raw, self._extra.values())
 
     def validate(self) -> None:
         """Ask for every block that exists, so that a mistake anywhere is told before anything runs."""
@@ -200,15 +213,22 @@ def _set(raw: dict[str, Any], override: str) -> KeyPath:
     *parents, leaf = dotted.split(".")
     if not equals or not all((*parents, leaf)):
         raise ValueError(f"--set {override!r}: write it as block.name=value")
+    try:
+        value = parse_value(text)
+    except ValueError as error:
+        raise ValueError(f"--set {override!r}: not valid YAML: {error}") from error
+    _put(raw, [*parents, leaf], value, f"--set {override!r}")
+    return (*parents, leaf)
+
+
+def _put(raw: dict[str, Any], path: Sequence[str], value: Any, what: str) -> None:
+    """what: where the value comes from, for messages."""
+    *parents, leaf = path
     block = raw
     for parent in parents:
         inner = block.get(parent)
-        block[parent] = block = as_mapping(inner, f"--set {override!r}: {parent}")
-    try:
-        block[leaf] = parse_value(text)
-    except ValueError as error:
-        raise ValueError(f"--set {override!r}: not valid YAML: {error}") from error
-    return (*parents, leaf)
+        block[parent] = block = as_mapping(inner, f"{what}: {parent}")
+    block[leaf] = value
 
 
 def _what_is_wrong(error: ErrorDetails, model: type[BaseModel], path: KeyPath) -> str:

@@ -25,6 +25,7 @@ from models.training.sampler import batch_indices, steps_per_epoch
 from models.training.terms import Terms, total
 from models.training.trainable import Examples, Metric, Moment, Trainable
 from models.training.validation import Validator, is_better
+from models.training.weights import load_trained, saved_state
 
 log = logging.getLogger(__name__)
 
@@ -130,9 +131,9 @@ class _Training:
         self.network = student.network.to(self.device)
         if checkpoint is None and job.start is None:
             student.calibrate(feed, self.device)
-        self.optimizer = Optimizer(self.network, student.groups(), recipe)
+        self.optimizer = Optimizer(student, recipe)
         if checkpoint is None and job.start is not None:
-            self._load_weights(job.start)
+            load_trained(self.student, job.start)
         self.world.share_weights(self.network)
         self.ema = Ema(self.optimizer.trained)
         self.averages = {name: Ema(self.optimizer.trained) for name in student.averages}
@@ -164,7 +165,7 @@ class _Training:
                 self._save(self.history)
         self.world.barrier()
         figures, state = self.best if self.best else ({}, self._averaged())
-        self._load_weights(state)
+        load_trained(self.student, state)
         result = Result(
             state={name: tensor.detach().cpu() for name, tensor in state.items()},
             selected=self.validator.selected if self.validator else None,
@@ -241,7 +242,7 @@ class _Training:
             epoch=self._epoch(self.step) if epoch is None else epoch,
             seed=self.recipe.seed,
             items_B=torch.from_numpy(items).to(self.device),
-            averages={name: self._with_buffers(ema.average) for name, ema in self.averages.items()},
+            averages={name: saved_state(self.student, ema.average) for name, ema in self.averages.items()},
             checkpointing=self.recipe.gradient_checkpointing,
         )
 
@@ -311,21 +312,12 @@ class _Training:
 
     def _averaged(self) -> State:
         """What the student saves: averaged parameters, and buffers as they are."""
-        return self._with_buffers(self.ema.average)
-
-    def _with_buffers(self, parameters: Mapping[str, torch.Tensor]) -> State:
-        """A state of the network without the parameters that are in no group."""
-        own = {name for name, _ in self.network.named_parameters()}
-        kept = {name: value for name, value in self.network.state_dict().items() if name in parameters or name not in own}
-        return kept | dict(parameters)
-
-    def _load_weights(self, state: Mapping[str, torch.Tensor]) -> None:
-        load_trained(self.network, state, self.optimizer.trained)
+        return saved_state(self.student, self.ema.average)
 
     def _save(self, history: History) -> None:
         tensors, numbers = self.optimizer.state()
         groups: dict[str, Mapping[str, torch.Tensor]] = {
-            "model": self._with_buffers(self.optimizer.trained),
+            "model": saved_state(self.student, self.optimizer.trained),
             "ema": self.ema.average,
             "best": self.best[1] if self.best else {},
             "optimizer": tensors,
@@ -345,7 +337,7 @@ class _Training:
         self.checkpoints.save(self.step, Checkpoint(flat, facts))
 
     def _resume(self, checkpoint: Checkpoint) -> None:
-        self._load_weights(checkpoint.group("model"))
+        load_trained(self.student, checkpoint.group("model"))
         self.ema.load(checkpoint.group("ema"))
         for name, ema in self.averages.items():
             ema.load(checkpoint.group(f"average.{name}"))
@@ -359,16 +351,6 @@ class _Training:
             assert self.validator, "the checkpoint was validated"
             self.validator.select(checkpoint.facts["selected"])
         log.info("training continues at step %d of %d", self.step, self.num_steps)
-
-
-def load_trained(
-    network: torch.nn.Module, state: Mapping[str, torch.Tensor], trained: Mapping[str, torch.nn.Parameter]
-) -> None:
-    """Load what a student saves into its network. Raises ValueError for a state of another network."""
-    missing, unexpected = network.load_state_dict(state, strict=False)
-    frozen = {name for name, _ in network.named_parameters()} - trained.keys()
-    if wrong := [*unexpected, *(name for name in missing if name not in frozen)]:
-        raise ValueError(f"the weights are of another network: {', '.join(wrong[:3])} missing or unknown")
 
 
 def _stack(terms: Terms) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -10,7 +10,8 @@ from torch import nn
 
 from models.errors import Unavailable
 from models.training.recipe import Recipe
-from models.training.trainable import Group
+from models.training.trainable import Group, Trainable
+from models.training.weights import trained_parameters
 
 BETAS = (0.9, 0.99)
 """AdamW's: a second moment that forgets ten times faster than the usual .999 suits trainings of some hundred steps."""
@@ -19,11 +20,11 @@ BETAS = (0.9, 0.99)
 class Optimizer:
     """An optimiser over groups, and its state as named tensors and numbers."""
 
-    def __init__(self, network: nn.Module, groups: Sequence[Group], recipe: Recipe) -> None:
+    def __init__(self, student: Trainable, recipe: Recipe) -> None:
         """Raises ValueError for groups that share a parameter or hold one that is not the network's."""
-        self._groups, self._recipe = groups, recipe
-        self._names = _names(network, groups)
-        self._optimizer = _make([_parts(group, recipe) for group in groups], recipe)
+        self._groups, self._recipe = student.groups(), recipe
+        self._names = trained_parameters(student)
+        self._optimizer = _make([_parts(group, recipe) for group in self._groups], recipe)
 
     @property
     def trained(self) -> Mapping[str, nn.Parameter]:
@@ -75,14 +76,6 @@ class Optimizer:
             if isinstance(value, torch.Tensor) and field != "step":  # torch counts steps on the CPU
                 value = value.to(device)
             self._optimizer.state[self._names[name]][field] = value
-
-
-def _names(network: nn.Module, groups: Sequence[Group]) -> dict[str, nn.Parameter]:
-    chosen = [id(parameter) for group in groups for parameter in group.parameters]
-    found = {name: parameter for name, parameter in network.named_parameters() if id(parameter) in set(chosen)}
-    if len(found) != len(chosen):
-        raise ValueError("groups share a parameter, or one of them holds a parameter that is not the network's")
-    return found
 
 
 def _parts(group: Group, recipe: Recipe) -> list[dict[str, Any]]:

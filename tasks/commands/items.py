@@ -68,7 +68,7 @@ def explain(
             with Ledger(workspace.local(stage.name)) as ledger:
                 if record is None:
                     state = failure["state"] if failure else "absent"
-                    why = failure["message"] if failure else _why_absent(stage, workspace, params, stats, item_id)
+                    why = failure["message"] if failure else _why_absent(stage, workspace, params, versions, stats, item_id)
                 elif record.recipe != recipe.name:
                     state, why = "stale", "; ".join(differences(ledger.recipe(record.recipe), recipe.content))
                 else:
@@ -84,9 +84,11 @@ def explain(
         stats.close()
 
 
-def _why_absent(stage: Stage, workspace: Workspace, params: Params, stats: StatCache, item_id: str) -> str:
+def _why_absent(
+    stage: Stage, workspace: Workspace, params: Params, versions: Mapping[str, int], stats: StatCache, item_id: str
+) -> str:
     upstreams = {name: published_lines(workspace, name, stats) for name in stage.upstreams}
-    context = planning_context(stage, workspace, params, stats, upstreams)
+    context = planning_context(stage, workspace, params, stats, upstreams, versions)
     if reason := stage.unwanted(item_id, context):
         return reason
     first = stage.upstreams[0] if stage.upstreams else None

@@ -100,7 +100,7 @@ def _forecast_stage(
     with Ledger(workspace.local(stage.name)) as ledger:
         plan, refusal, words = StagePlan(recipe), None, list[str]()
         unknown = bool(uncertain) and (stage.product or _needs_a_product(stage))
-        context = planning_context(stage, workspace, params, stats, upstreams)
+        context = planning_context(stage, workspace, params, stats, upstreams, versions)
         if not unknown or stage.product:
             failures = published_failures(workspace.failures_file(stage.name)) | ledger.failures()
             found = plan_stage(stage, context, recipe, held, failures, params.run.attempts, ledger.reopened())

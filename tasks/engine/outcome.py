@@ -43,7 +43,8 @@ class Progress:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a stage ended. computed: items finished by this run; recovered: saved from a run that died."""
+    """How a stage ended. computed: items finished by this run; recovered: saved from a run that died. idle: it had
+    nothing to do, because nobody needs what it makes."""
 
     stage: str
     exit_code: int
@@ -56,9 +57,12 @@ class Outcome:
     blocked: int
     seconds: float
     message: str = ""
+    idle: bool = False
 
     def line(self) -> str:
         """One line for people."""
+        if self.idle:
+            return f"{self.stage:<9} {self.message}"
         counts = [(self.exhausted, "exhausted"), (self.skipped, "skipped"), (self.blocked, "blocked")]
         computed = f"{self.computed} computed" + (f", {self.recovered} recovered" if self.recovered else "")
         parts = [f"{self.done} done ({computed})", *(f"{count} {word}" for count, word in counts if count)]

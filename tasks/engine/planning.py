@@ -71,7 +71,7 @@ def make_recipe(
     digest: Callable[[Path], str],
 ) -> Recipe:
     """The stage's params and plug-ins with their versions, and the digests of the weights they use."""
-    plugins = stage.plugins(params)
+    plugins = stage.recipe_plugins(params)
     names = [stage.name, *(f"{family}.{name}" for family, name in sorted(plugins.items()))]
     content = {
         "stage": stage.name,
@@ -122,7 +122,7 @@ def plan_stage(
         if line := held.line(wanted.id, key):
             plan.held[wanted.id] = line
             if (wanted.id, key) in reopened and (rung := from_line(line).rung):
-                plan.reopened.append(Task(wanted.id, key, wanted.label, {"rungs": rung}))
+                plan.reopened.append(Task(wanted.id, key, wanted.label, {"rungs": rung}, wanted.item))
             continue
         plan.labels[wanted.id] = wanted.label
         attempts = failures.get((wanted.id, key), [])
@@ -131,7 +131,8 @@ def plan_stage(
         if is_exhausted(attempts, budgets):
             plan.exhausted[wanted.id] = attempts
             continue
-        (failed if attempts else plan.pending).append(Task(wanted.id, key, wanted.label, wanted.payload))
+        task = Task(wanted.id, key, wanted.label, wanted.payload, wanted.item)
+        (failed if attempts else plan.pending).append(task)
         if wanted.id in known:
             plan.stale.add(wanted.id)
     plan.pending += [*failed, *plan.reopened]

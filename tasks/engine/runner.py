@@ -85,9 +85,13 @@ class StageRun:
     def run(self, strict: bool, deadline: float | None, report: Callable[[Progress], None]) -> Outcome:
         self._shards.mkdir(parents=True, exist_ok=True)
         recovered = self._recover()
+        if reason := self._stage.idle(self._params):
+            return self._rest(reason, recovered)
         for upstream in self._upstreams.values():
             upstream.load(self._stage.name)
-        context = planning_context(self._stage, self._workspace, self._params, self._stats, self._upstreams)
+        context = planning_context(
+            self._stage, self._workspace, self._params, self._stats, self._upstreams, self._versions
+        )
         failures = published_failures(self._workspace.failures_file(self._stage.name)) | self._ledger.failures()
         plan = self._plan(context, failures)
         number = self._ledger.begin_run(plan.recipe.name)
@@ -126,6 +130,17 @@ class StageRun:
         )
         return outcome
 
+    def _rest(self, reason: str, recovered: int) -> Outcome:
+        """Publish nothing, for nobody needs it. What is held stays held."""
+        write_if_changed(self._workspace.items_file(self._stage.name), b"")
+        write_if_changed(self._workspace.failures_file(self._stage.name), b"[]\n")
+        counts = dict.fromkeys(("total", "done", "exhausted", "skipped", "blocked"), 0)
+        self._publish_metrics({"items": counts, "idle": reason})
+        seconds = time.monotonic() - self._started
+        return Outcome(
+            self._stage.name, OK, computed=0, recovered=recovered, seconds=seconds, message=reason, idle=True, **counts
+        )
+
     def _recover(self) -> int:
         """Seal what dead workers left behind, and charge what they had in hand; returns how many items were saved."""
         for folder in (self._shards, self._shards.parent, self._local):
@@ -159,7 +174,7 @@ class StageRun:
         records, places = {}, {}
         if not self._stage.product:
             for name, upstream in self._upstreams.items():
-                line = upstream.lines.get(task.id)
+                line = upstream.lines.get(task.item or task.id)
                 if line is not None:
                     record = from_line(line)
                     records[name], places[name] = line.decode(), upstream.place(record)
@@ -180,11 +195,15 @@ class StageRun:
         ordered = [lines[item_id] for item_id in sorted(lines)]
         write_if_changed(self._workspace.items_file(self._stage.name), b"".join(ordered))
         self._publish_failures(plan, dispatch)
-        metrics = {"items": self._counts(plan, dispatch)} | self._stage.metrics(map(from_line, ordered), context)
+        self._publish_metrics(
+            {"items": self._counts(plan, dispatch)} | self._stage.metrics(map(from_line, ordered), context)
+        )
+        if self._stage.product and (own := lines.get(self._stage.name)):
+            self._publish_files(own)
+
+    def _publish_metrics(self, metrics: Mapping[str, Any]) -> None:
         text = json.dumps(metrics, indent=1, sort_keys=True) + "\n"
         write_if_changed(self._workspace.metrics_file(self._stage.name), text.encode())
-        if self._stage.product and ordered:
-            self._publish_files(ordered[0])
 
     def _publish_failures(self, plan: StagePlan, dispatch: Dispatch) -> None:
         labels = Labels(self._workspace)
@@ -329,7 +348,12 @@ class Labels:
 
 
 def planning_context(
-    stage: Stage, workspace: Workspace, params: Params, stats: StatCache, upstreams: Mapping[str, UpstreamLines]
+    stage: Stage,
+    workspace: Workspace,
+    params: Params,
+    stats: StatCache,
+    upstreams: Mapping[str, UpstreamLines],
+    versions: Mapping[str, int],
 ) -> Context:
     """The context in which a stage lists what it wants: records and digests, nothing heavy."""
     return Context(
@@ -342,6 +366,7 @@ def planning_context(
         progress=log.info,
         digest=stats.digest,
         published=_published(stage, workspace, stats) if stage.product else None,
+        versions=versions,
     )
 
 

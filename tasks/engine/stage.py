@@ -22,13 +22,15 @@ import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
+from models.needs import Need
 from models.params import Block
 from tasks.collections.files import file_sha256
 from tasks.collections.records import Record
 
 Json = Any
+T = TypeVar("T")
 Reader = Callable[[Record, str], bytes]
 Inputs = tuple[tuple[str, str], ...]
 """(name, sha256) of every file that is read of an item."""
@@ -78,11 +80,52 @@ class Output:
 
 
 @dataclass(frozen=True)
+class ItemFiles:
+    """The files of one record that an offer is read from. It refuses those that the offer does not name."""
+
+    record: Record
+    names: Sequence[str]
+    read_file: Callable[[str], bytes] = field(repr=False)
+
+    def read(self, name: str) -> bytes:
+        if name not in self.names:
+            raise ValueError(f"{name} is read and not named by the offer: what is read must be in the key")
+        return self.read_file(name)
+
+
+def _alike(forms: Sequence[Json], params: Any) -> Json:
+    """The form that all items share."""
+    first = forms[0]
+    if different := next((form for form in forms if form != first), None):
+        raise ValueError(f"they are of several kinds: {first} and {different}")
+    return first
+
+
+@dataclass(frozen=True)
+class Offer(Generic[T]):
+    """Something that a stage's records hold, for whoever needs it (models/needs.py); written where its files are written.
+
+    files(record, params): the files that it is read from, none where this record does not hold it; their digests enter
+    the reader's key. facts: facts of the record that decide how they are read; they enter it too. read: the thing
+    itself. form(record, params): what items must share to be learned from together (JSON). join(forms, params): the
+    form of all of them; ValueError where they do not go together.
+    """
+
+    need: Need[T]
+    files: Callable[[Record, Any], Sequence[str]]
+    read: Callable[[ItemFiles], T]
+    facts: tuple[str, ...] = ()
+    form: Callable[[Record, Any], Json] = lambda record, params: None
+    join: Callable[[Sequence[Json], Any], Json] = _alike
+
+
+@dataclass(frozen=True)
 class Wanted:
     """An item that a stage should hold, before its key is known.
 
     inputs: what enters the key beside params, versions and weights: (name, sha256) of every file read.
     payload: what the worker needs beyond upstream records (ingest: where the files lie); JSON, not in the key.
+    item: whose upstream records a worker is given, where that is not `id`.
     note: what `plan` and a run say of it. outlook: what `plan` says while items upstream are still to be made, which
     change nothing where it is settled.
     """
@@ -93,6 +136,7 @@ class Wanted:
     records: Mapping[str, Record] = field(default_factory=dict)
     skip: str | None = None
     payload: Json = None
+    item: str | None = None
     note: str = ""
     outlook: str = ""
     settled: bool = False
@@ -133,6 +177,8 @@ class Context:
     """sha256 of a file; the planner's remembers by size, times and inode."""
     published: Upstream | None = None
     """A product's own collection as it was last published."""
+    versions: Mapping[str, int] = field(default_factory=dict)
+    """Result versions by entry, in the planner's hands."""
     recipe: str = ""
     """Name of the recipe that the planner makes keys with."""
     held: Callable[[], Iterator[Record]] = field(default=lambda: iter(()))
@@ -151,6 +197,24 @@ class Stage:
     publishes: ClassVar[tuple[str, ...]] = ()
     """Files of a product that are also laid in artifacts/STAGE/ under their names (report: index.html)."""
     max_workers: ClassVar[int | None] = None
+    offers: ClassVar[tuple[Offer[Any], ...]] = ()
+    """What its records hold for students, teachers and evaluation."""
+    optional: ClassVar[bool] = False
+    """It runs only where somebody needs what it offers (`idle`)."""
+    watches: ClassVar[tuple[str, ...]] = ()
+    """Blocks of other stages and families in params.yaml that its keys depend on: for dvc.yaml."""
+
+    def idle(self, params: Any) -> str | None:
+        """Why it has nothing to do under these params, or None. A function of params alone."""
+        return None
+
+    def ids_of(self, item_id: str, params: Any) -> Sequence[str]:
+        """Ids of the records that it makes of an item."""
+        return (item_id,)
+
+    def recipe_plugins(self, params: Any) -> dict[str, str]:
+        """The plug-ins whose params and versions are the same for all its keys; a stage may have others in its inputs."""
+        return self.plugins(params)
 
     def plugins(self, params: Any) -> dict[str, str]:
         """Chosen plug-ins by family; their params and versions enter the key."""

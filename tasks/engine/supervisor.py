@@ -28,12 +28,13 @@ EXIT_GRACE_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """An item to compute."""
+    """A record to compute. item: whose upstream records it is made from, where that is not `id`."""
 
     id: str
     key: str
     label: str
     payload: Any = None
+    item: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,15 +20,17 @@ from models.depths import Depth, RenderedDepth
 from models.encoders import Encoder
 from models.errors import EmptyOutput
 from models.names import there_are
+from models.needs import DEPTH, TOKENS
 from models.onnx import Machine
 from models.params import Block
 from models.views import decode_rgba
 from tasks.collections.records import Record
-from tasks.engine.stage import Context, Item, Json, Output, Stage
+from tasks.engine.stage import Context, Item, ItemFiles, Json, Offer, Output, Stage
 
 GRIDS = "grids.safetensors"
 RING_VIEW = r"ring_\d\d"
 """A view between the named ones, as the stage views names it."""
+Grids = Mapping[str, npt.NDArray[Any]]
 
 
 class FeatureParams(Block):
@@ -48,10 +50,48 @@ class FeatureParams(Block):
         return names
 
 
+def _read_arrays(files: ItemFiles, kind: str) -> Grids:
+    """Arrays by view of one kind, "tokens" or "depth"."""
+    from safetensors.numpy import load
+
+    arrays = load(files.read(GRIDS))
+    return {name.removeprefix(f"{kind}."): array for name, array in arrays.items() if name.startswith(f"{kind}.")}
+
+
+def _token_form(record: Record, params: Any) -> Json:
+    return {name: record.facts[name] for name in ("encoder", "channels", "grid", "views")}
+
+
+def _join_token_forms(forms: Sequence[Json], params: Any) -> Json:
+    """One encoder and grid; the views that any item has, in the declared order."""
+    kinds = {(form["encoder"], form["channels"], *form["grid"]) for form in forms}
+    if len(kinds) > 1:
+        raise ValueError(f"features are of several kinds: {sorted(kinds)}; run `lostwax run --until features` again")
+    present = {name for form in forms for name in form["views"]}
+    return {**forms[0], "views": [name for name in params.stage("features").views if name in present]}
+
+
 class Features(Stage):
     name = "features"
     upstreams = ("matte", "views")
     Params = FeatureParams
+    offers = (
+        Offer(
+            TOKENS,
+            files=lambda record, params: (GRIDS,),
+            read=lambda files: _read_arrays(files, "tokens"),
+            facts=("encoder",),
+            form=_token_form,
+            join=_join_token_forms,
+        ),
+        Offer(
+            DEPTH,
+            files=lambda record, params: (GRIDS,) if record.facts.get("depth") else (),
+            read=lambda files: _read_arrays(files, "depth"),
+            facts=("depth", "depth_scale"),
+            form=lambda record, params: record.facts["depth"],
+        ),
+    )
 
     def plugins(self, params: Any) -> dict[str, str]:
         block: FeatureParams = params.stage(self.name)
@@ -82,10 +122,7 @@ class Features(Stage):
     def start(self, context: Context) -> Callable[[Item], Output]:
         machine = Machine(context.workspace, context.device, context.num_threads)
         block: FeatureParams = context.params.stage(self.name)
-        encoder = open_encoder(context.params, machine)
-        depth: Depth | None = None
-        if block.depth:
-            depth = plugins.load("depths", block.depth).create(context.params.plugin("depths", block.depth), machine)
+        encoder, depth = open_encoder(context.params, machine), open_depth(context.params, machine)
         return lambda item: encode_item(item, block, encoder, depth)
 
 
@@ -94,6 +131,15 @@ def open_encoder(params: Any, machine: Machine) -> Encoder:
     name = params.stage("features").encoder
     encoder: Encoder = plugins.load("encoders", name).create(params.plugin("encoders", name), machine)
     return encoder
+
+
+def open_depth(params: Any, machine: Machine) -> Depth | None:
+    """The chosen depth plug-in, None where none is. Raises Unavailable."""
+    name = params.stage("features").depth
+    if name is None:
+        return None
+    depth: Depth = plugins.load("depths", name).create(params.plugin("depths", name), machine)
+    return depth
 
 
 def encode_item(item: Item, block: FeatureParams, encoder: Encoder, depth: Depth | None) -> Output:

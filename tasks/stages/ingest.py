@@ -21,12 +21,13 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, mo
 
 from models import plugins
 from models.errors import BadInput
-from models.geometry import FRAME
+from models.geometry import FRAME, Mesh
+from models.needs import TRUTH
 from models.normalise import Limits, normalise
 from models.params import Block
 from models.views import decode_rgba, encode_png
 from tasks.collections.records import Record
-from tasks.engine.stage import Context, Item, Json, Output, Stage, Wanted
+from tasks.engine.stage import Context, Item, Json, Offer, Output, Stage, Wanted
 from tasks.stages.sources import Found, Ignored, Loaded, SourceParams
 
 log = logging.getLogger(__name__)
@@ -106,9 +107,24 @@ class Tally:
     problems: int = 0
 
 
+MESH = "mesh.glb"
+
+
+def has_truth(record: Record) -> bool:
+    """Whether an ingested item has a true mesh."""
+    return bool(record.facts.get("has_truth")) and MESH in record.files
+
+
 class Ingest(Stage):
     name = "ingest"
     Params = IngestParams
+    offers = (
+        Offer(
+            TRUTH,
+            files=lambda record, params: (MESH,) if has_truth(record) else (),
+            read=lambda files: Mesh.from_glb(files.read(MESH)),
+        ),
+    )
 
     def __init__(self) -> None:
         self._tally = Tally()

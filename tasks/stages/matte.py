@@ -18,15 +18,16 @@ import numpy.typing as npt
 from pydantic import Field
 
 from models import plugins
-from models.cameras import Camera
+from models.cameras import NAMED_AZIMUTHS_DEG, Camera
 from models.crop import Square, crop, square_around
 from models.errors import BadInput, EmptyOutput, Unavailable
 from models.mattes import Matte as Model
+from models.needs import VIEWS
 from models.onnx import Machine
 from models.params import Block
-from models.views import decode_rgba, encode_png
+from models.views import Views, decode_rgba, encode_png
 from tasks.collections.records import Record
-from tasks.engine.stage import Context, Item, Json, Output, Stage
+from tasks.engine.stage import Context, Item, ItemFiles, Json, Offer, Output, Stage
 
 ByteArray = npt.NDArray[np.uint8]
 OWN_ALPHA = "alpha"
@@ -45,10 +46,59 @@ class MatteParams(Block):
     """A photo's own alpha counts as a mask when at least this share of its pixels lies below the threshold."""
 
 
+CAMERAS = "cameras.json"
+
+
+def view_file(view: str) -> str:
+    """The file of a matted view."""
+    return f"view.{view}.png"
+
+
+def matted_views(record: Record) -> list[str]:
+    """Names of the item's matted views: the named ones first, then the others by name."""
+    present = {name.removeprefix("view.").removesuffix(".png") for name in record.files if name.startswith("view.")}
+    named = [name for name in NAMED_AZIMUTHS_DEG if name in present]
+    return named + sorted(present.difference(named))
+
+
+def read_views(names: Sequence[str], has_cameras: bool, read: Callable[[str], bytes]) -> Views:
+    """Matted views of an item, with their cameras where these are known. read: bytes of a file of matte."""
+    images = np.stack([decode_rgba(read(view_file(name))) for name in names])
+    cameras = None
+    if has_cameras:
+        layout = json.loads(read(CAMERAS))["views"]
+        cameras = tuple(Camera.from_json(layout[name]) for name in names)
+    return Views(tuple(names), images, cameras)
+
+
+def _declared_views(record: Record, params: Any) -> list[str]:
+    """The views that a student may see: those that features declares. The others are held out for evaluation."""
+    present = matted_views(record)
+    return [name for name in params.stage("features").views if name in present]
+
+
+def _view_files(record: Record, params: Any) -> list[str]:
+    names = [view_file(name) for name in _declared_views(record, params)]
+    return [*names, CAMERAS] if names and CAMERAS in record.files else names
+
+
+def _read_declared(files: ItemFiles) -> Views:
+    names = [name.removeprefix("view.").removesuffix(".png") for name in files.names if name != CAMERAS]
+    return read_views(names, CAMERAS in files.names, files.read)
+
+
 class Matte(Stage):
     name = "matte"
     upstreams = ("views",)
     Params = MatteParams
+    offers = (
+        Offer(
+            VIEWS,
+            files=_view_files,
+            read=_read_declared,
+            form=lambda record, params: {"size_px": params.stage("matte").size_px},
+        ),
+    )
 
     def plugins(self, params: Any) -> dict[str, str]:
         return {"mattes": params.stage(self.name).matte}

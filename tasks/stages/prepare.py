@@ -2,50 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from models.errors import BadInput, EmptyOutput
+from models.errors import BadInput, EmptyOutput, Unavailable
+from models.needs import DEPTH, TOKENS, VIEWS, InHand, Need, Needs
 from models.onnx import Machine
+from models.views import Views
 from tasks.engine.stage import Json
 from tasks.params import Params
-from tasks.stages.features import FeatureParams, open_encoder
-from tasks.stages.matte import Cutout, Cutter
+from tasks.stages.features import FeatureParams, open_depth, open_encoder
+from tasks.stages.matte import Cutter
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """V images of one object, in the declared order of views.
-
-    cutouts: what the matte and crop made of them. tokens_VHWC: float16 of `encoder`.
-    """
-
-    views: tuple[str, ...]
-    cutouts: tuple[Cutout, ...]
-    tokens_VHWC: npt.NDArray[np.float16]
-    encoder: str
-
+Images = npt.NDArray[np.uint8]
 
 CROP = {"size_px", "padding", "alpha_threshold"}
 """What of the block of matte decides how an object lies in its image."""
 
 
-def preparation(params: Params) -> dict[str, Json]:
-    """The params by which an image becomes a student's grids, as blocks of params.yaml: kept with the student.
+def preparation(params: Params, needs: Needs) -> dict[str, Json]:
+    """The params by which an image becomes what a student needs, as blocks of params.yaml: kept with the student.
 
     Not the matte's model: a mask is a mask, whoever made it.
     """
     features: FeatureParams = params.stage("features")
-    encoder = params.plugin("encoders", features.encoder)
-    return {
-        "matte": params.stage("matte").model_dump(mode="json", include=CROP),
-        "features": {"encoder": features.encoder, "views": list(features.views)},
-        "encoders": {features.encoder: encoder.model_dump(mode="json", exclude=set(encoder.LOCAL))},
-    }
+    kept: dict[str, Json] = {"views": list(features.views)}
+    blocks: dict[str, Json] = {"matte": params.stage("matte").model_dump(mode="json", include=CROP), "features": kept}
+    for need, family, name in ((TOKENS, "encoders", features.encoder), (DEPTH, "depths", features.depth)):
+        if need in needs.all and name:
+            block = params.plugin(family, name)
+            kept[family.removesuffix("s")] = name
+            blocks[family] = {name: block.model_dump(mode="json", exclude=set(block.LOCAL))}
+    return blocks
 
 
 def prepared_as(kept: Mapping[str, Any], params: Params) -> Params:
@@ -53,14 +45,20 @@ def prepared_as(kept: Mapping[str, Any], params: Params) -> Params:
     raw = dict(params.raw)
     for block in ("matte", "features"):
         raw[block] = {**(raw.get(block) or {}), **kept[block]}
-    encoders = dict(raw.get("encoders") or {})
-    for name, values in kept["encoders"].items():
-        encoders[name] = {**(encoders.get(name) or {}), **values}
-    return Params({**raw, "encoders": encoders})
+    for family in kept.keys() & {"encoders", "depths"}:
+        plugins = dict(raw.get(family) or {})
+        for name, values in kept[family].items():
+            plugins[name] = {**(plugins.get(name) or {}), **values}
+        raw[family] = plugins
+    return Params(raw)
 
 
-def prepare_images(images: Mapping[str, npt.NDArray[np.uint8]], params: Any, machine: Machine) -> Prepared:
-    """Matte, crop and encode images (H, W, 4) by view name, as the stages matte and features would.
+def prepare_images(
+    images: Mapping[str, npt.NDArray[np.uint8]], params: Any, machine: Machine, needs: Needs, forms: Mapping[str, Json]
+) -> InHand:
+    """What a student is given of images (H, W, 4) by view name, made as the stages matte and features make it.
+
+    forms: those that the student was made for (`Spec.forms`).
 
     Raises ValueError for a view that is not declared and for no image, BadInput and EmptyOutput naming the view at
     fault, Unavailable where a model cannot run here.
@@ -73,9 +71,38 @@ def prepare_images(images: Mapping[str, npt.NDArray[np.uint8]], params: Any, mac
             cutouts.append(cutter.cut(images[view]))
         except (BadInput, EmptyOutput) as error:
             raise type(error)(f"view {view}: {error}") from error
+    rgba_VSS4 = np.stack([cutout.rgba_SS4 for cutout in cutouts])
+    values: dict[Need[Any], Any] = {}
+    for need in needs.given:
+        if need not in MAKERS:
+            raise ValueError(f"{need.what} cannot be made of photos")
+        values[need] = MAKERS[need](declared, rgba_VSS4, params, machine, forms[need.name])
+    return InHand("photo", values, needs.given)
+
+
+def _make_tokens(views: Sequence[str], rgba_VSS4: Images, params: Any, machine: Machine, form: Json) -> Json:
     encoder = open_encoder(params, machine)
-    tokens_VHWC = encoder.encode(np.stack([cutout.rgba_SS4 for cutout in cutouts]))
-    return Prepared(declared, tuple(cutouts), tokens_VHWC, encoder.id)
+    if encoder.id != form["encoder"]:
+        raise Unavailable(f"the student was trained on grids of {form['encoder']}; here is {encoder.id}")
+    return dict(zip(views, encoder.encode(rgba_VSS4), strict=True))
+
+
+def _make_views(views: Sequence[str], rgba_VSS4: Images, params: Any, machine: Machine, form: Json) -> Views:
+    """Their cameras are unknown."""
+    return Views(tuple(views), rgba_VSS4)
+
+
+def _make_depth(views: Sequence[str], rgba_VSS4: Images, params: Any, machine: Machine, form: Json) -> Json:
+    """Of the views whose depth can be estimated; None where none can."""
+    depth = open_depth(params, machine)
+    if depth is None:
+        return None
+    found = {view: depth.estimate(rgba_SS4, None) for view, rgba_SS4 in zip(views, rgba_VSS4, strict=True)}
+    return {view: depth_SS for view, depth_SS in found.items() if depth_SS is not None} or None
+
+
+MAKERS = {TOKENS: _make_tokens, VIEWS: _make_views, DEPTH: _make_depth}
+"""How what a student is given is made of photos."""
 
 
 def _declared(images: Mapping[str, Any], params: Any) -> tuple[str, ...]:

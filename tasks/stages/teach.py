@@ -21,6 +21,7 @@ from models.errors import OOM_CLASSES, BadInput, EmptyOutput
 from models.geometry import FRAME, Mesh, face_areas
 from models.hosting.client import Limits
 from models.hosting.ladder import Evidence
+from models.needs import TEACHER
 from models.params import Block
 from models.teachers import Shape, Site, Teacher
 from models.topology import components, is_watertight, volume
@@ -28,10 +29,10 @@ from models.views import Views, decode_rgba
 from tasks.collections.files import file_sha256
 from tasks.collections.ledger import Ledger
 from tasks.collections.records import Record
-from tasks.engine.stage import Context, Item, Json, Output, Stage, Wanted
+from tasks.engine.stage import Context, Item, Json, Offer, Output, Stage, Wanted
 from tasks.workspace import Workspace
 
-CAMERAS = "cameras.json"
+MESH, CAMERAS = "mesh.glb", "cameras.json"
 VIEW = "view."
 BOX_TOLERANCE = 0.02
 """How far outside the canonical box a teacher's vertices may lie."""
@@ -52,6 +53,13 @@ class Teach(Stage):
     name = "teach"
     upstreams = ("matte", "ingest")
     Params = TeachParams
+    offers = (
+        Offer(
+            TEACHER,
+            files=lambda record, params: (MESH,) if MESH in record.files else (),
+            read=lambda files: Mesh.from_glb(files.read(MESH)),
+        ),
+    )
 
     def plugins(self, params: Any) -> dict[str, str]:
         return {"teachers": params.stage(self.name).teacher}

@@ -51,14 +51,14 @@ class Chooser:
     def __init__(
         self,
         items: Iterable[str],
-        recipe: str,
+        settings: Json,
         key: Callable[[frozenset[str], Start | None], str],
         held: Sequence[Record],
         published: Record | None,
     ) -> None:
-        """items: ids to train and validate on, as things stand. recipe, key: the name of the recipe, and a student's
-        key under it. held: the finished students here. published: the last published one, here or not."""
-        self._items, self._recipe, self._key, self._held = frozenset(items), recipe, key, held
+        """items: ids to train and validate on, as things stand. settings, key: the student's, and what its key would
+        be. held: the finished students of these settings here. published: the last published one, here or not."""
+        self._items, self._settings, self._key, self._held = frozenset(items), settings, key, held
         self._published = published
 
     def retrain(self) -> Choice:
@@ -102,7 +102,7 @@ class Chooser:
 
     def _is_current(self, record: Record) -> bool:
         items = trained_on(record)
-        if record.recipe != self._recipe or not items or not items <= self._items:
+        if not items or not items <= self._items:
             return False
         return self._key(items, Start.of(record)) == record.key
 
@@ -122,7 +122,7 @@ class Chooser:
         found = self._published
         if found is None or found.key == self._key(self._items, None):
             return ""
-        if found.recipe != self._recipe:
+        if found.facts.get("settings") != self._settings:
             return f"trained anew: params or versions have changed {mode}"
         if self._is_current(found):
             return f"trained anew: the published student's bytes are not here; `dvc checkout` may bring them {mode}"
