@@ -1,130 +1,143 @@
-"""Does the student look? The student against the blind student: same network and budget, inputs zeroed.
+"""Does the student look? The student against the blind student: same network and budget, always shown one item.
 
     python -m benchmarks.blind_student --workspace DIR [--seeds 3] [--epochs N] [--json]
 
-Trains both on a finished workspace's training items, once a seed, and compares their Chamfer on its test items, item by
-item: a blind student knows the class, so that only what lies below its error was read from the pictures.
+Trains both on a finished workspace's training items, once a seed, and compares the leading metric of what they cast on
+its test items, item by item. A blind student is given the same inputs whatever it is to cast: it knows the class, so
+that only what lies below its error was read from the pictures.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import logging
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from models import plugins
-from models.students import FeatureSpec
-from models.training.data import ShapeSet
-from models.training.engine import Validator, train
-from models.training.recipe import Recipe
+from models.casts import kind_of
+from models.exam import Exam
+from models.metrics import Protocol, Surface
+from models.metrics.intervals import mean_interval
+from models.needs import TRUTH, Given, Need
+from models.students import Ask, Spec
+from models.training.engine import Job, train
+from models.training.feeds import Listed
+from models.training.weights import load_trained
 from tasks.engine.worker import open_upstream, resolve_device
 from tasks.params import Params, load_params
-from tasks.stages.train import Train, feature_spec, find_sources, load_shapes
+from tasks.stages import catalog
+from tasks.stages.catalog import StoredItem
+from tasks.stages.train.settings import MAIN, Choice
+from tasks.stages.train.sources import find_sources
 from tasks.workspace import Workspace
 
 log = logging.getLogger("blind_student")
+T = TypeVar("T")
 
-SPLITS = ("train", "val", "test")
-NUM_RESAMPLES = 10_000
+
+@dataclass(frozen=True)
+class Blinded:
+    """An item that shows the inputs of another one, and teaches its own shape."""
+
+    item: StoredItem
+    shown: StoredItem
+    inputs: tuple[Need[Any], ...]
+
+    @property
+    def id(self) -> str:
+        return self.item.id
+
+    def __call__(self, need: Need[T]) -> T:
+        return (self.shown if need in self.inputs else self.item)(need)
+
+    def get(self, need: Need[T]) -> T | None:
+        return (self.shown if need in self.inputs else self.item).get(need)
 
 
 @dataclass(frozen=True)
 class Data:
-    """A workspace's items, by split. validation: None where there are none."""
+    """A workspace's items by split, and the surfaces of the tested ones."""
 
-    spec: FeatureSpec
-    training: ShapeSet
-    validation: ShapeSet | None
-    test: ShapeSet
-
-    def blinded(self) -> Data:
-        """The same with all tokens zero."""
-        validation = None if self.validation is None else _blinded(self.validation)
-        return Data(self.spec, _blinded(self.training), validation, _blinded(self.test))
+    spec: Spec
+    training: Sequence[Given]
+    validation: Sequence[Given]
+    test: Sequence[Given]
+    truths: Sequence[Surface]
 
 
-def _blinded(shapes: ShapeSet) -> ShapeSet:
-    return dataclasses.replace(shapes, tokens_NVHWC=torch.zeros_like(shapes.tokens_NVHWC))
-
-
-def compare(data: Data, params: Params, recipe: Recipe, seeds: int, device: str) -> dict[str, Any]:
-    """Mean test Chamfer of both, and the 95 % interval of their paired difference over items."""
-    seeing_SN, blind_SN = [], []
+def compare(workspace: Workspace, params: Params, seeds: int, epochs: int | None, device: str) -> dict[str, Any]:
+    """Means of both on the test items, and the 95 % interval of their paired difference."""
+    choice = Choice(MAIN, params)
+    seeing = read_data(workspace, choice)
+    blind = blinded(seeing, choice.needs.given)
+    errors = {"student": [], "blind_student": []}  # type: dict[str, list[npt.NDArray[np.float64]]]
     for seed in range(seeds):
-        seeded = recipe.model_copy(update={"seed": seed})
-        seeing_SN.append(test_errors(data, params, seeded, device))
-        blind_SN.append(test_errors(data.blinded(), params, seeded, device))
-        log.info("seed %d: student %.4f, blind %.4f", seed, seeing_SN[-1].mean(), blind_SN[-1].mean())
-    difference_N = np.mean(blind_SN, axis=0) - np.mean(seeing_SN, axis=0)
-    low, high = bootstrap_interval(difference_N)
+        for name, data in (("student", seeing), ("blind_student", blind)):
+            errors[name].append(test_errors(data, choice, seed, epochs, device))
+        log.info("seed %d: %s", seed, {name: round(float(found[-1].mean()), 4) for name, found in errors.items()})
+    difference_N = np.mean(errors["blind_student"], axis=0) - np.mean(errors["student"], axis=0)
     return {
-        "student": float(np.mean(seeing_SN)),
-        "blind_student": float(np.mean(blind_SN)),
-        "by_seed": {
-            "student": [float(errors.mean()) for errors in seeing_SN],
-            "blind_student": [float(errors.mean()) for errors in blind_SN],
-        },
+        **{name: float(np.mean(found)) for name, found in errors.items()},
+        "by_seed": {name: [float(error_N.mean()) for error_N in found] for name, found in errors.items()},
         "difference": float(difference_N.mean()),
-        "difference_95": [low, high],
+        "difference_95": list(mean_interval(list(difference_N), seed=0)),
         "num_items": len(difference_N),
-        "num_points": recipe.validation_points,
-        "epochs": recipe.epochs,
-        "metric": "Chamfer to truth, unsquared, (accuracy + completeness) / 2, longest side 1",
+        "protocol": Protocol().to_json(),
     }
 
 
-def test_errors(data: Data, params: Params, recipe: Recipe, device: str) -> npt.NDArray[np.float64]:
-    """Chamfer of a newly trained student on each test item."""
-    name = params.stage("train").student
-    student = plugins.load("students", name).create(params.plugin("students", name), data.spec, seed=recipe.seed)
+def test_errors(data: Data, choice: Choice, seed: int, epochs: int | None, device: str) -> npt.NDArray[np.float64]:
+    """The leading metric of a newly trained student on each test item."""
+    student = choice.plugin.create(choice.plugin_params, data.spec, seed=seed)
+    changes = {"seed": seed} | ({"epochs": epochs} if epochs else {})
+    recipe = choice.block.recipe().model_copy(update=changes)
+    validation = Listed(data.validation, student.example) if data.validation else None
     with tempfile.TemporaryDirectory() as folder:
-        result = train(
-            student,
-            data.training,
-            data.validation,
-            recipe,
-            device=device,
-            folder=Path(folder),
-            config={},
-            progress=log.debug,
-        )
-    test = data.test.to(torch.device(device))
-    state = {key: value.to(device) for key, value in result.state.items()}
-    errors: npt.NDArray[np.float64] = Validator(student, test, recipe).errors(state).double().cpu().numpy()
-    return errors
+        job = Job(Path(folder), device=device, progress=log.debug)
+        load_trained(student, train(student, Listed(data.training, student.example), validation, recipe, job).state)
+    figures = []
+    for item, truth in zip(data.test, data.truths, strict=True):
+        cast = student.predict(item, Ask())
+        kind = kind_of(cast)
+        figures.append(kind.measure(cast, Exam(truth=truth))[kind.METRICS[0].name])
+    return np.array(figures)
 
 
-def bootstrap_interval(values_N: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """The 95 % interval of the mean when items are resampled."""
-    drawn = np.random.default_rng(0).integers(len(values_N), size=(NUM_RESAMPLES, len(values_N)))
-    low, high = np.quantile(values_N[drawn].mean(axis=1), (0.025, 0.975))
-    return float(low), float(high)
+def read_data(workspace: Workspace, choice: Choice) -> Data:
+    """Raises ValueError where the workspace lacks training items, or test items with truth."""
+    names = (*catalog.all_stages(), "gate")
+    upstreams = {name: open_upstream(workspace, name) for name in names}
+    params, needs = choice.params, choice.needs
+    learned = find_sources(needs, upstreams, ("train", "val"), params.stage("gate"), params)
+    tested = find_sources(needs, upstreams, ("test",), None, params)
+    test = [source for source in tested.chosen if source.has_truth]
+    if not learned.split("train") or not test:
+        raise ValueError(f"{workspace.root} has nothing to compare on; run `lostwax run --until gate`")
+    training, validation, testing = (
+        [source.given(needs, params, upstreams) for source in sources]
+        for sources in (learned.split("train"), learned.split("val"), test)
+    )
+    read = catalog.reader(upstreams)
+    truths = [StoredItem(one.id, one.records, (TRUTH,), params, read)(TRUTH) for one in testing]
+    surfaces = [Surface(mesh, Protocol()) for mesh in truths]
+    return Data(learned.spec(needs, params), training, validation, testing, surfaces)
 
 
-def read_data(workspace: Workspace, params: Params) -> Data:
-    """Raises ValueError where the workspace lacks training or test items with features, teacher's mesh and truth."""
-    upstreams = {name: open_upstream(workspace, name) for name in Train.upstreams}
-    limits = {"train": params.stage("gate"), "val": params.stage("gate"), "test": None}
-    sources = {split: find_sources(upstreams, (split,), limits[split]) for split in SPLITS}
-    sources["test"] = [source for source in sources["test"] if source.has_truth]
-    for split in ("train", "test"):
-        if not sources[split]:
-            raise ValueError(f"{workspace.root} has no {split} items to compare on; run `lostwax run --until gate`")
-    spec = feature_spec([source for split in SPLITS for source in sources[split]], params.stage("features").views)
-    shapes = {
-        split: load_shapes(found, spec, upstreams, log.debug) if found else None for split, found in sources.items()
-    }
-    assert shapes["train"] and shapes["test"]
-    return Data(spec, shapes["train"], shapes["val"], shapes["test"])
+def blinded(data: Data, inputs: tuple[Need[Any], ...]) -> Data:
+    """Every item shows what the first training item shows."""
+    shown = data.training[0]
+
+    def blind(items: Sequence[Any]) -> list[Blinded]:
+        return [Blinded(item, shown, inputs) for item in items]  # type: ignore[arg-type]
+
+    return Data(data.spec, blind(data.training), blind(data.validation), blind(data.test), data.truths)
 
 
 def main() -> None:
@@ -137,17 +150,13 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING if arguments.json else logging.INFO, format="%(message)s")
     workspace = Workspace(arguments.workspace.resolve())
     params = load_params(workspace.params_file)
-    recipe = params.stage("train").recipe()
-    if arguments.epochs:
-        recipe = recipe.model_copy(update={"epochs": arguments.epochs})
-    figures = compare(
-        read_data(workspace, params), params, recipe, arguments.seeds, resolve_device(params.run.device, 0)
-    )
+    device = resolve_device(params.run.device, 0)
+    figures = compare(workspace, params, arguments.seeds, arguments.epochs, device)
     if arguments.json:
         print(json.dumps(figures))
         return
     low, high = figures["difference_95"]
-    print(f"Chamfer on {figures['num_items']} test items, {arguments.seeds} seeds:")
+    print(f"Leading metric on {figures['num_items']} test items, {arguments.seeds} seeds:")
     print(f"student {figures['student']:.4f}, blind student {figures['blind_student']:.4f}")
     print(f"the student is better by {figures['difference']:.4f} [{low:.4f}, {high:.4f}] (95 %, paired)")
 

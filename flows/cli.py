@@ -36,6 +36,7 @@ VERBS = (
     upkeep.gc,
     upkeep.doctor,
     generate.generate,
+    generate.students,
     generate.export_encoder,
     server.up,
     server.down,

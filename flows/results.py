@@ -8,6 +8,8 @@ from typing import Any
 
 from rich.table import Table
 
+from models.casts import known_metrics
+from models.metric import Metric
 from tasks.workspace import Workspace
 
 METHODS = {
@@ -18,7 +20,9 @@ METHODS = {
     "ellipsoid": "ellipsoid of the silhouettes",
     "icosphere_fit": "best icosphere fit (the student's ceiling)",
 }
-METRICS = {"chamfer": "Chamfer", "fscore": "F-score", "normal_consistency": "normals", "iou": "IoU"}
+MOST_METRICS = 4
+PARTS = ("accuracy", "completeness")
+"""Halves of the Chamfer distance: left to metrics.json."""
 
 
 def results_table(workspace: Workspace) -> Table | None:
@@ -29,22 +33,29 @@ def results_table(workspace: Workspace) -> Table | None:
     if split is None:
         return None
     rows = metrics[split]
+    methods = {name: words for name, words in METHODS.items() if name in rows}
+    methods |= {name: name for name, row in rows.items() if name != "by_class" and isinstance(row, dict)} | methods
+    shown = [metric for metric in known_metrics() if any(metric.name in rows[name] for name in methods)]
+    shown = [metric for metric in shown if metric.name not in PARTS][:MOST_METRICS]
     table = Table(title=f"{rows['num_items']} {split} items", box=None, header_style="bold", title_justify="left")
     table.add_column("")
-    for words in (*METRICS.values(), "against mean shape"):
+    for words in (*(metric.title for metric in shown), "against mean shape"):
         table.add_column(words, justify="right")
     compared = metrics.get("against_mean_shape", {})
-    for method, words in METHODS.items():
-        if method in rows:
-            row = rows[method]
-            against = _change(compared[method], row["num_items"]) if method in compared else ""
-            table.add_row(words, *(f"{row[name]:.4f}" for name in METRICS), against)
+    for method, words in methods.items():
+        row = rows[method]
+        against = _change(compared[method], row["num_items"]) if method in compared else ""
+        table.add_row(words, *(_figure(metric, row) for metric in shown), against)
     floor = metrics["floor"]
-    table.add_row("truth, sampled twice (floor)", *(f"{floor[name]:.4f}" for name in METRICS), "", style="dim")
+    table.add_row("truth, sampled twice (floor)", *(_figure(metric, floor) for metric in shown), "", style="dim")
     return table
+
+
+def _figure(metric: Metric, row: Mapping[str, Any]) -> str:
+    return metric.shown(row[metric.name]) if metric.name in row else "–"
 
 
 def _change(compared: Mapping[str, Any], num_items: int) -> str:
     """-44%, and of how many of the method's items where some have no mean shape."""
     shared = "" if compared["num_items"] == num_items else f" ({compared['num_items']} items)"
-    return f"{compared['chamfer_ratio'] - 1:+.0%}{shared}"
+    return f"{compared['ratio'] - 1:+.0%}{shared}"

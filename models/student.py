@@ -25,5 +25,5 @@ class Student(Trainable):
         """A cast in the canonical frame, on whichever device the network is. Raises BadInput, EmptyOutput."""
 
     def asks(self, item: Given) -> Mapping[str, Ask]:
-        """More predictions that an evaluation makes and measures, by name: the same item with other inputs asked for."""
+        """More predictions that an evaluation makes and measures, by name: the same item, something else asked for."""
         return {}

@@ -1,7 +1,7 @@
 """A trained student as files: weights and what it takes to make it again. Reading one imports no training loop.
 
-    student.safetensors   averaged weights, best by validation
-    student.json          plug-in, its params, the forms of its inputs, how images were made ready, licences
+student.safetensors   averaged weights, best by validation
+student.json          plug-in, its params, the forms of its inputs, how images were made ready, licences
 """
 
 from __future__ import annotations

@@ -7,20 +7,57 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.options import HERE, NONE, WorkspaceOption, open_workspace
-from flows.commands.printing import say
+from flows.commands.options import HERE, NONE, JsonOption, WorkspaceOption, open_workspace
+from flows.commands.printing import console, make_table, print_json, say
 
 
 def generate(
     images: Annotated[list[Path], typer.Argument(help="One photo, or views named *_front, *_left, *_back, *_right.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The mesh to write (.glb).")],
+    student: Annotated[
+        str, typer.Option(help="A student: `train` (the main one), a variant's name, or an id of `lostwax students`.")
+    ] = "train",
+    seed: Annotated[int, typer.Option(help="Of students that draw.")] = 0,
     workspace: WorkspaceOption = HERE,
 ) -> None:
-    """Cast one object through the trained student."""
+    """Cast one object through a trained student."""
     from tasks.commands.generate import generate as cast
 
     found, params, _ = open_workspace(workspace, NONE)
-    say(cast(found, params, images, out))
+    say(cast(found, params, images, out, student=student, seed=seed))
+
+
+def students(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> None:
+    """The trained students that are held: what sets each apart, and its figures."""
+    from tasks.commands.students import list_students
+    from tasks.workspace import Workspace
+
+    found = list_students(Workspace.find(workspace))
+    if as_json:
+        print_json([student.to_json() for student in found])
+        return
+    if not found:
+        say("no student has been trained; run `lostwax run --until train`")
+        return
+    table = make_table(
+        "student", "id", "plug-in", "differs in", "validated", "evaluated", "parameters", "MB", "trained in"
+    )
+    for student in found:
+        selected = student.quality["selected_by"]
+        validated = f"{selected} {student.quality[f'val_{selected}']:.4g}" if selected else ""
+        lead = next((f"{name} {value:.4g}" for name, value in student.evaluated.items() if name == selected), "")
+        table.add_row(
+            ", ".join(student.names) or "not published",
+            student.id,
+            student.plugin,
+            "\n".join(f"{name}: {value}" for name, value in student.settings.items()),
+            validated,
+            lead,
+            f"{student.quality['num_parameters']:,}",
+            f"{student.bytes / 1e6:.1f}",
+            f"{student.seconds:.0f} s" if student.seconds is not None else "elsewhere",
+        )
+    console().print(table)
 
 
 def export_encoder(

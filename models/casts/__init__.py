@@ -6,6 +6,8 @@ A kind is one module here (or a plug-in of the group `lostwax.casts`), named as 
     def to_files(cast) -> dict[str, bytes]: ...                      # as a collection stores it
     def from_files(files: Mapping[str, bytes]) -> CAST: ...
     def check(cast) -> dict[str, Json]: ...                          # figures for the record; EmptyOutput if unusable
+    METRICS: tuple[Metric, ...]                                      # models/metric.py, the leading one first
+    def measure(cast, exam: Exam) -> dict[str, float]: ...           # models/exam.py; {} where nothing applies
     def surface(cast) -> Mesh | None: ...                            # a mesh of it, where it has one
     def rendering(cast, cameras, size_px) -> RGBA_VHW4 | None: ...   # pictures of it, uint8, straight alpha
     def describe(cast) -> str: ...                                   # its size, in words
@@ -20,6 +22,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from models import plugins
+from models.metric import Metric
 
 Cast = object
 """An instance of some kind's CAST class, in the canonical frame."""
@@ -32,6 +35,12 @@ def kind_of(cast: Cast) -> ModuleType:
         if isinstance(cast, kind.CAST):
             return kind
     raise TypeError(f"{type(cast).__name__} is of no kind of cast; there are: {', '.join(plugins.known('casts'))}")
+
+
+def known_metrics() -> list[Metric]:
+    """The metrics of all kinds, each name once."""
+    metrics = [metric for name in plugins.known("casts") for metric in plugins.load("casts", name).METRICS]
+    return list({metric.name: metric for metric in reversed(metrics)}.values())[::-1]
 
 
 def name_of(kind: ModuleType) -> str:

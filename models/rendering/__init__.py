@@ -22,7 +22,16 @@ from models.geometry import ByteArray, FloatArray, Mesh
 from models.rendering.assets import pyrender_mesh
 from models.rendering.context import PACKAGES, GLContext, Platform, gl_context
 
-__all__ = ["PACKAGES", "REACH", "Platform", "Renders", "render", "turntable_grid", "turntable_strip"]
+__all__ = [
+    "PACKAGES",
+    "REACH",
+    "Platform",
+    "Renders",
+    "render",
+    "turntable_cameras",
+    "turntable_grid",
+    "turntable_strip",
+]
 
 REACH = 1.0
 """Distance from the origin within which everything is drawn; the canonical box reaches .866."""
@@ -69,10 +78,15 @@ def turntable_strip(
     platform: Platform = "auto",
 ) -> ByteArray:
     """A turn around the object from the front, side by side: (size_px, size_px * num_views, 4) uint8."""
-    azimuths_deg = 360.0 * np.arange(num_views) / num_views
-    cameras = [orbit_camera(azimuth, elevation_deg, 3.0, 26.0, size_px) for azimuth in azimuths_deg]
+    cameras = turntable_cameras(num_views, size_px, elevation_deg=elevation_deg)
     renders = render(source, cameras, size_px, supersample=supersample, platform=platform)
     return np.concatenate(list(renders.rgba_VHW4), axis=1)
+
+
+def turntable_cameras(num_views: int, size_px: int, *, elevation_deg: float = 15.0) -> list[Camera]:
+    """Cameras around the object from the front, in which the canonical box fills the picture."""
+    azimuths_deg = 360.0 * np.arange(num_views) / num_views
+    return [orbit_camera(azimuth, elevation_deg, 3.0, 26.0, size_px) for azimuth in azimuths_deg]
 
 
 def turntable_grid(

@@ -50,7 +50,7 @@ class World:
         for members in by_type.values():
             flat = torch.cat([gradient.flatten() for _, gradient in members])
             distributed.all_reduce(flat)
-            parts = flat.split([gradient.numel() for _, gradient in members])
+            parts = torch.split(flat, [gradient.numel() for _, gradient in members])
             for (parameter, gradient), part in zip(members, parts, strict=True):
                 parameter.grad = part.view_as(gradient)
 

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.amp.grad_scaler import GradScaler
 
+from models.metric import Metric
 from models.training.checkpoints import Checkpoint, Checkpoints
 from models.training.distributed import ALONE, World
 from models.training.ema import Ema
@@ -23,7 +25,7 @@ from models.training.optimizers import Optimizer
 from models.training.recipe import Recipe
 from models.training.sampler import batch_indices, steps_per_epoch
 from models.training.terms import Terms, total
-from models.training.trainable import Examples, Metric, Moment, Trainable
+from models.training.trainable import Examples, Moment, Trainable
 from models.training.validation import Validator, is_better
 from models.training.weights import load_trained, saved_state
 
@@ -76,9 +78,7 @@ class Result:
     fit: dict[str, Any]
 
 
-def train(
-    student: Trainable, training: Examples, validation: Examples | None, recipe: Recipe, job: Job
-) -> Result:
+def train(student: Trainable, training: Examples, validation: Examples | None, recipe: Recipe, job: Job) -> Result:
     """Train the student in place; continue from the newest checkpoint of the job's folder where there is one.
 
     On CPU the result does not depend on where a training was interrupted, nor on how examples are fed, to the last bit.
@@ -137,7 +137,7 @@ class _Training:
         self.world.share_weights(self.network)
         self.ema = Ema(self.optimizer.trained)
         self.averages = {name: Ema(self.optimizer.trained) for name in student.averages}
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "fp16")
+        self.scaler = GradScaler(self.device.type, enabled=recipe.precision == "fp16")
         self.validator = Validator(student, validation, recipe.seed) if validation else None
         self.step = 0
         self.best: tuple[dict[str, float], State] | None = None

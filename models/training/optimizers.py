@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.amp.grad_scaler import GradScaler
 
 from models.errors import Unavailable
 from models.training.recipe import Recipe
@@ -51,11 +52,11 @@ class Optimizer:
                 norm = norm if shared else norm_of_its_own
         return norm
 
-    def step(self, scaler: torch.amp.GradScaler) -> None:
+    def step(self, scaler: GradScaler) -> None:
         scaler.step(self._optimizer)
         scaler.update()
 
-    def unscale(self, scaler: torch.amp.GradScaler) -> None:
+    def unscale(self, scaler: GradScaler) -> None:
         if scaler.is_enabled():
             scaler.unscale_(self._optimizer)
 
@@ -102,7 +103,7 @@ def _make(parts: Iterable[list[dict[str, Any]]], recipe: Recipe) -> torch.optim.
 
 def _adamw8bit(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:
     try:
-        from bitsandbytes.optim import AdamW8bit
+        from bitsandbytes.optim import AdamW8bit  # type: ignore[import-not-found]
     except ImportError as error:
         raise Unavailable(
             "train.optimizer adamw8bit needs the package bitsandbytes: pip install bitsandbytes, or take adamw"

@@ -1,4 +1,4 @@
-"""Learning rates over a training, as factors of the peak: functions of (step from 0, number of steps, warm-up share)."""
+"""Learning rates as factors of the peak: functions of (step from 0, number of steps, warm-up share)."""
 
 from __future__ import annotations
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from models.metric import Metric
 from models.needs import Given
 from models.training.sampler import normals, uniforms, uniforms_at
 from models.training.terms import Terms
@@ -20,17 +21,6 @@ Example = Mapping[str, torch.Tensor]
 Batch = dict[str, torch.Tensor]
 """Examples of B items, collated, on the training's device."""
 State = Mapping[str, torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A figure of validation or evaluation. digits: how many are shown. is_proxy: it stands in for want of truth."""
-
-    name: str
-    title: str
-    better: Literal["lower", "higher"] = "lower"
-    digits: int = 4
-    is_proxy: bool = False
 
 
 def _always(progress: float) -> float:
@@ -135,7 +125,7 @@ class Trainable(ABC):
     def validate(self, batch: Batch, moment: Moment) -> Mapping[str, torch.Tensor]:
         """Figures (B,) by metric, under averaged weights and without gradients; NaN where one does not apply."""
 
-    def calibrate(self, examples: Examples, device: torch.device) -> None:
+    def calibrate(self, examples: Examples, device: torch.device) -> None:  # noqa: B027 (optional)
         """Set what is measured on the training items, once, before the first step (input statistics, start shape)."""
 
     def groups(self) -> Sequence[Group]:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from models.metric import Metric
 from models.training.feeds import Feed
-from models.training.trainable import Metric, Moment, Trainable
+from models.training.trainable import Moment, Trainable
 
 
 class Validator:

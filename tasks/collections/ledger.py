@@ -146,6 +146,13 @@ class Ledger:
         ).fetchall()
         return float(sorted(row[0] for row in rows)[len(rows) // 2]) if rows else None
 
+    def seconds_by_key(self) -> dict[str, float]:
+        """Seconds of finished attempts, the last of each key; of those that were measured."""
+        rows = self._database.execute(
+            "select key, seconds from attempts where outcome = ? and seconds is not null order by rowid", (DONE,)
+        )
+        return dict(rows.fetchall())
+
     def add_recipe(self, recipe: str, content: object) -> None:
         self._database.execute(
             "insert or ignore into recipes values (?, ?)", (recipe, json.dumps(content, sort_keys=True))

@@ -1,61 +1,74 @@
-"""`lostwax generate`: photos of one object through the training matte, crop and features, then the student."""
+"""`lostwax generate`: photos of one object through the training matte, crop and features, then a student."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from models.cameras import NAMED_AZIMUTHS_DEG
+from models.casts import kind_of
 from models.errors import BadInput, EmptyOutput, Unavailable
 from models.onnx import Machine
+from models.students import Ask
+from models.trained import load_student, needs_of, preparation_of
 from models.views import decode_rgba, split_view
 from tasks.collections.files import write_atomically
+from tasks.commands.students import open_student
 from tasks.engine.outcome import StageFailed
-from tasks.engine.worker import open_upstream
 from tasks.params import Params
 from tasks.stages.prepare import prepare_images, prepared_as
-from tasks.stages.train import load_student, preparation_of
+from tasks.stages.train.settings import MAIN
 from tasks.workspace import Workspace
 
 
-def generate(workspace: Workspace, params: Params, images: list[Path], out: Path) -> str:
-    """Write the mesh of the object in `images` to `out`; returns a line about it.
+def generate(
+    workspace: Workspace,
+    params: Params,
+    images: list[Path],
+    out: Path,
+    *,
+    student: str = MAIN,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+) -> str:
+    """Write the cast of the object in `images` to `out`, in the format that its suffix names; returns a line about it.
 
-    Raises ValueError for images that cannot be views of one object, StageFailed where there is no trained student or a
-    model is missing.
+    student: as `tasks.commands.students.open_student` takes it. seed: of students that draw. options: fields of the
+    student's block that only prediction reads.
+
+    Raises ValueError for images that cannot be views of one object and for a suffix that its kind of cast does not
+    write, StageFailed where there is no trained student or a model is missing.
     """
-    if out.suffix.lower() != ".glb":
-        raise ValueError(f"{out}: the student writes .glb files")
-    train = open_upstream(workspace, "train")
-    if "train" not in train.records:
-        raise StageFailed(f"no trained student in {workspace.root}; run `lostwax run --until train`")
-    files = {name: train.read("train", name) for name in train.records["train"].files}
+    files = open_student(workspace, student)
     try:
-        student, params = load_student(files), prepared_as(preparation_of(files), params)
+        trained, needs = load_student(files, options), needs_of(files)
+        params = prepared_as(preparation_of(files), params)
     except (KeyError, ValueError, RuntimeError) as error:
         raise StageFailed(
             f"the trained student is of another version of lostwax ({type(error).__name__}: {error}); "
             "`lostwax run --until train` makes it anew"
         ) from error
-    machine = Machine(workspace.root, "cpu", 1)
     started = time.perf_counter()
     try:
-        prepared = prepare_images(read_images(images), params, machine)
+        machine = Machine(workspace.root, "cpu", 1)
+        item = prepare_images(read_images(images), params, machine, needs, trained.spec.forms)
+        cast = trained.predict(item, Ask(seed))
     except (BadInput, EmptyOutput) as error:
         raise ValueError(str(error)) from error
     except Unavailable as error:
         raise StageFailed(str(error)) from error
-    if prepared.encoder != student.spec.encoder:
-        raise StageFailed(f"the student was trained on grids of {student.spec.encoder}; here is {prepared.encoder}")
-    (mesh,) = student.predict(prepared.tokens_VHWC[None], prepared.views)
+    kind = kind_of(cast)
+    if out.suffix.lower() not in kind.EXPORTS:
+        raise ValueError(f"{out}: the student's casts are written as {', '.join(kind.EXPORTS)}")
     milliseconds = (time.perf_counter() - started) * 1000
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, mesh.to_glb())
-    shape = f"{len(mesh.vertices_N3)} vertices, {len(mesh.faces_F3)} triangles"
-    return f"{out}: {shape}, from {', '.join(prepared.views)} in {milliseconds:.0f} ms"
+    write_atomically(out, kind.EXPORTS[out.suffix.lower()](cast))
+    return f"{out}: {kind.describe(cast)}, from {', '.join(by_view(images))} in {milliseconds:.0f} ms"
 
 
 def read_images(images: list[Path]) -> dict[str, npt.NDArray[np.uint8]]:

@@ -68,7 +68,11 @@ def explain(
             with Ledger(workspace.local(stage.name)) as ledger:
                 if record is None:
                     state = failure["state"] if failure else "absent"
-                    why = failure["message"] if failure else _why_absent(stage, workspace, params, versions, stats, item_id)
+                    why = (
+                        failure["message"]
+                        if failure
+                        else _why_absent(stage, workspace, params, versions, stats, item_id)
+                    )
                 elif record.recipe != recipe.name:
                     state, why = "stale", "; ".join(differences(ledger.recipe(record.recipe), recipe.content))
                 else:

@@ -137,9 +137,7 @@ class StageRun:
         counts = dict.fromkeys(("total", "done", "exhausted", "skipped", "blocked"), 0)
         self._publish_metrics({"items": counts, "idle": reason})
         seconds = time.monotonic() - self._started
-        return Outcome(
-            self._stage.name, OK, computed=0, recovered=recovered, seconds=seconds, message=reason, idle=True, **counts
-        )
+        return Outcome(self._stage.name, OK, 0, 0, 0, recovered, 0, 0, 0, seconds, reason, idle=True)
 
     def _recover(self) -> int:
         """Seal what dead workers left behind, and charge what they had in hand; returns how many items were saved."""

@@ -103,7 +103,7 @@ def _alike(forms: Sequence[Json], params: Any) -> Json:
 
 @dataclass(frozen=True)
 class Offer(Generic[T]):
-    """Something that a stage's records hold, for whoever needs it (models/needs.py); written where its files are written.
+    """Something that a stage's records hold, for whoever needs it (models/needs.py). It stands where they are written.
 
     files(record, params): the files that it is read from, none where this record does not hold it; their digests enter
     the reader's key. facts: facts of the record that decide how they are read; they enter it too. read: the thing
@@ -213,7 +213,7 @@ class Stage:
         return (item_id,)
 
     def recipe_plugins(self, params: Any) -> dict[str, str]:
-        """The plug-ins whose params and versions are the same for all its keys; a stage may have others in its inputs."""
+        """The plug-ins whose params and versions are in all its keys; a stage may have others in its inputs."""
         return self.plugins(params)
 
     def plugins(self, params: Any) -> dict[str, str]:

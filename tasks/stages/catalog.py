@@ -1,4 +1,4 @@
-"""What students, teachers and evaluation may need of an item, and which stage holds it: read from the stages' `offers`."""
+"""What students, teachers and evaluation may need of an item, and which stage holds it: from the stages' `offers`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from models.needs import Need, refuse_undeclared
+from models.needs import InHand, Need, refuse_undeclared
 from tasks.collections.records import Record
 from tasks.engine.stage import Inputs, ItemFiles, Json, Offer, Upstream
 from tasks.order import ORDER, load_stage
@@ -82,7 +82,7 @@ def form_of(need: Need[Any], items: Sequence[Records], params: Any) -> Json | No
 
 @dataclass(frozen=True)
 class StoredItem:
-    """A `Given` (models/needs.py) whose files lie in collections; read when asked for, checked against their digests."""
+    """A `Given` (models/needs.py) whose files lie in collections: read when asked for, checked by their digests."""
 
     id: str
     records: Records
@@ -96,6 +96,10 @@ class StoredItem:
         if found is None:
             raise LookupError(f"item {self.id} has no {need.what}")
         return found
+
+    def in_hand(self) -> InHand:
+        """Everything that was declared, read now."""
+        return InHand(self.id, {need: self.get(need) for need in self.declared}, self.declared)
 
     def get(self, need: Need[T]) -> T | None:
         refuse_undeclared(need, self.declared)

@@ -31,6 +31,8 @@ from tasks.engine.stage import Context, Item, ItemFiles, Json, Offer, Output, St
 
 ByteArray = npt.NDArray[np.uint8]
 OWN_ALPHA = "alpha"
+OBJECT = 128
+"""Alpha from which a pixel of a matted view is the object."""
 
 
 class MatteParams(Block):

@@ -17,7 +17,6 @@ from tasks.params import Params
 from tasks.stages.features import FeatureParams, open_depth, open_encoder
 from tasks.stages.matte import Cutter
 
-
 Images = npt.NDArray[np.uint8]
 
 CROP = {"size_px", "padding", "alpha_threshold"}

@@ -11,6 +11,7 @@ import torch
 from models.chamfer import chamfer
 from models.geometry import Mesh, stored_points
 from models.losses.surfaces import SurfaceRegularisers, distillation, sample_faces
+from models.metric import Metric
 from models.needs import TEACHER, TOKENS, TRUTH, Given
 from models.student import Student
 from models.students import Ask, FeatureSpec, Spec
@@ -19,7 +20,7 @@ from models.students.mesh_deform.icosphere import LEVELS, icosphere
 from models.students.mesh_deform.network import Network
 from models.students.mesh_deform.shape_space import LinearReader
 from models.training.terms import Terms
-from models.training.trainable import Batch, Example, Examples, Metric, Moment
+from models.training.trainable import Batch, Example, Examples, Moment
 from models.view_dropout import drop_views
 
 CALIBRATED = 256

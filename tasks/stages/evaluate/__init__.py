@@ -1,24 +1,35 @@
-"""evaluate: the student on unseen items, beside its teacher and what a sceptic asks for, all by one protocol."""
+"""evaluate: the students on unseen items, beside the teacher and what a sceptic asks for, all by one protocol.
+
+One record an item and method: a new student computes nothing of the others.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
+from models.needs import TEACHER as TEACHER_MESH
+from models.needs import TOKENS, TRUTH, Need
 from models.params import Block
+from models.trained import DESCRIPTION, WEIGHTS
 from tasks.collections.records import Record
-from tasks.engine.stage import Context, Item, Json, Output, Stage, Wanted
-from tasks.stages.evaluate.references import class_of, has_truth, training_digest, training_items
-from tasks.stages.train import DESCRIPTION, WEIGHTS
+from tasks.engine.stage import Context, Inputs, Item, Json, Output, Stage, Wanted
+from tasks.stages import catalog
+from tasks.stages.evaluate.methods import FLOOR, TEACHER, all_methods, record_id, student_methods
+from tasks.stages.evaluate.references import class_of, training_digest, training_items
+from tasks.stages.ingest import has_truth
+from tasks.stages.matte import CAMERAS, matted_views, view_file
+from tasks.stages.train.settings import MAIN, choice
 
 if TYPE_CHECKING:
     from models.metrics import Protocol
 
 STUDENT_FILES = (DESCRIPTION, WEIGHTS)
+Records = Mapping[str, Record]
 Baseline = Literal["mean_shape", "nearest", "ellipsoid", "icosphere_fit"]
 
 
@@ -38,7 +49,7 @@ class EvaluateParams(Block):
     reference_items: int = Field(500, ge=1)
     """Most training items a class behind mean_shape and nearest, the first by id."""
     seed: int = Field(0, ge=0)
-    """Of the samples, the icosphere's fit and the bootstrap."""
+    """Of the samples, of students that draw, of the icosphere's fit and of the bootstrap."""
 
     @field_validator("thresholds")
     @classmethod
@@ -55,19 +66,26 @@ class EvaluateParams(Block):
 
 
 class Evaluate(Stage):
-    """Quality of a record: {method: {metric: value}}; methods are student, teacher and the baselines.
-
-    With truth the metrics are chamfer, accuracy, completeness, fscore, normal_consistency and iou. Without, they are
-    the proxies proxy_chamfer_to_teacher and proxy_silhouette_iou. Facts: class, basis ("truth" or "proxy"), floor (the
-    metrics of the truth against itself, sampled twice), nearest (id of that training item).
+    """Quality of a record: {metric: value}, what the kind of its cast measures (`models.casts`); without truth, proxies
+    that are named so. Facts: item, method, kind, class, basis ("truth" or "proxy"), and of `nearest` the id of that
+    training item. Students' casts and the mean shape are kept, for the report.
     """
 
     name = "evaluate"
-    upstreams = ("features", "train", "teach", "ingest", "matte")
+    upstreams = (*catalog.all_stages(), "train")
     Params = EvaluateParams
+    watches = ("train", "students", "features")
 
     def uses_gpu(self, params: Any) -> bool:
         return True
+
+    def key_params(self, params: Any) -> Json:
+        """What every record depends on; the rest is in the inputs of the methods that read it."""
+        block: EvaluateParams = params.stage(self.name)
+        return block.model_dump(mode="json", include={"num_points", "thresholds", "iou_resolution", "seed"})
+
+    def ids_of(self, item_id: str, params: Any) -> list[str]:
+        return [record_id(item_id, method) for method in all_methods(params)]
 
     def unwanted(self, item_id: str, context: Context) -> str | None:
         record, wanted = context.upstreams["ingest"].records.get(item_id), context.params.stage(self.name).split
@@ -78,34 +96,31 @@ class Evaluate(Stage):
     def wanted(self, context: Context) -> Iterator[Wanted]:
         block: EvaluateParams = context.params.stage(self.name)
         ingested = context.upstreams["ingest"].records
-        student = context.upstreams["train"].records.get("train")
-        training = training_digest(training_items(context.upstreams, block.reference_items))
-        featured = context.upstreams["features"].records
-        chosen = [item_id for item_id in featured if item_id in ingested and _split(ingested[item_id]) == block.split]
-        if featured and not chosen:
+        chosen = [item_id for item_id, record in ingested.items() if _split(record) == block.split]
+        if ingested and not chosen:
             raise ValueError(
-                f"none of the {len(featured)} items is in the {block.split} split; add items, "
+                f"none of the {len(ingested)} items is in the {block.split} split; add items, "
                 "raise ingest.split, or set evaluate.split"
             )
+        methods = _Methods(context)
         for item_id in chosen:
-            records = {
-                stage: context.upstreams[stage].records[item_id]
-                for stage in ("features", "teach", "ingest", "matte")
-                if item_id in context.upstreams[stage].records
-            }
+            records = catalog.records_of(item_id, context.upstreams)
             label = str(ingested[item_id].facts.get("label", item_id))
-            skip = self._why_not(records, student)
-            if skip or student is None:
-                yield Wanted(item_id, label, (), records, skip)
+            if reason := methods.why_not(records):
+                yield Wanted(record_id(item_id, "student"), label, (), records, reason, item=item_id)
                 continue
-            facts = json.dumps([class_of(records["ingest"]), has_truth(records["ingest"])])
-            inputs = (
-                *((f"train/{name}", student.files[name].sha256) for name in STUDENT_FILES),
-                *((f"{stage}/{name}", records[stage].files[name].sha256) for stage, name in files_read(records)),
-                ("ingest facts", hashlib.sha256(facts.encode()).hexdigest()),
-                *([("training items", training)] if {"mean_shape", "nearest"} & {*block.baselines} else []),
-            )
-            yield Wanted(item_id, label, inputs, records)
+            common = _evidence(records)
+            for method in all_methods(context.params):
+                inputs = methods.inputs(method, records)
+                if inputs is not None:
+                    yield Wanted(
+                        record_id(item_id, method),
+                        f"{label}, {method}",
+                        tuple(sorted({("method", method), *common, *inputs})),
+                        records,
+                        payload=method,
+                        item=item_id,
+                    )
 
     def start(self, context: Context) -> Callable[[Item], Output]:
         from tasks.stages.evaluate.judge import Judge
@@ -119,47 +134,102 @@ class Evaluate(Stage):
         block: EvaluateParams = context.params.stage(self.name)
         return summarise(records, block.split, block.protocol(), block.seed)
 
-    def _why_not(self, records: Mapping[str, Record], student: Record | None) -> str | None:
-        if student is None:
+
+class _Methods:
+    """What each method reads of an item."""
+
+    def __init__(self, context: Context) -> None:
+        self._params, self._context = context.params, context
+        self._block: EvaluateParams = context.params.stage("evaluate")
+        self._students = student_methods(context.params)
+        self._trained = context.upstreams["train"].records
+        training = training_items(context.upstreams, self._block.reference_items)
+        self._training = training_digest(training)
+        self._classes = {item.label_class for item in training}
+
+    def why_not(self, records: Records) -> str | None:
+        """Why an item is not evaluated at all."""
+        if MAIN not in self._trained:
             return "there is no trained student; run `lostwax run --until train`"
-        if has_mesh(records, "ingest") or has_mesh(records, "teach") or held_out_views(records):
+        if reason := catalog.lacks(self._given(MAIN), records, self._params):
+            return reason
+        if has_truth(records["ingest"]) or _has(TEACHER_MESH, records) or unseen_views(records):
             return None
         return "nothing to compare with: it has no true mesh, no teacher's, and no held-out view of a known camera"
 
+    def inputs(self, method: str, records: Records) -> Inputs | None:
+        """What enters the key of an item beside the evidence; None where the method does not apply to it."""
+        if method in self._students:
+            return self._student(self._students[method], records)
+        truth = has_truth(records["ingest"])
+        label_class = class_of(records["ingest"])
+        match method:
+            case _ if method == TEACHER:
+                return catalog.inputs_of((TEACHER_MESH,), records, self._params) or None
+            case _ if method == FLOOR:
+                return () if truth else None
+            case "mean_shape":
+                return (("training items", self._training),) if label_class in self._classes else None
+            case "nearest":
+                read = catalog.inputs_of((TOKENS,), records, self._params)
+                return (*read, ("training items", self._training)) if read and self._classes else None
+            case "ellipsoid":
+                return _view_inputs(seen_views(records), records) or None
+            case "icosphere_fit":
+                return (("steps", str(self._block.icosphere_fit_steps)),) if truth else None
+        raise ValueError(f"unknown method {method!r}")
 
-def has_mesh(records: Mapping[str, Record], stage: str) -> bool:
-    """Whether the item has a mesh in `teach`, or a true one in `ingest`."""
-    if stage not in records:
-        return False
-    return has_truth(records[stage]) if stage == "ingest" else "mesh.glb" in records[stage].files
+    def _student(self, name: str, records: Records) -> Inputs | None:
+        given = self._given(name)
+        if name not in self._trained or catalog.lacks(given, records, self._params):
+            return None
+        trained = tuple((f"train/{file}", self._trained[name].files[file].sha256) for file in STUDENT_FILES)
+        own = choice(self._params, name)
+        options = own.plugin_params.model_dump(mode="json", include=set(own.plugin_params.USE_ONLY))
+        return (*trained, *catalog.inputs_of(given, records, self._params), ("options", json.dumps(options)))
+
+    def _given(self, name: str) -> tuple[Need[Any], ...]:
+        return choice(self._params, name).needs.given
 
 
-def files_read(records: Mapping[str, Record]) -> list[tuple[str, str]]:
-    """(stage, file) of the meshes, the grids, and the views whose silhouettes count: all of them without truth."""
-    read = [("features", name) for name in sorted(records["features"].files)]
-    read += [(stage, "mesh.glb") for stage in ("teach", "ingest") if has_mesh(records, stage)]
-    if has_cameras(records):
-        views = {*records["features"].facts["views"]} & matted_views(records)
-        if not has_mesh(records, "ingest"):
-            views |= held_out_views(records)
-        read += [("matte", "cameras.json"), *(("matte", f"view.{view}.png") for view in sorted(views))]
-    return read
+def _evidence(records: Records) -> Inputs:
+    """What a cast of the item is measured against, and what it is pooled by."""
+    facts = json.dumps([class_of(records["ingest"]), has_truth(records["ingest"])])
+    told = ("ingest facts", hashlib.sha256(facts.encode()).hexdigest())
+    if has_truth(records["ingest"]):
+        return (told, *catalog.inputs_of((TRUTH,), records, None))
+    return (
+        told,
+        *catalog.inputs_of((TEACHER_MESH,), records, None),
+        *_view_inputs(unseen_views(records), records),
+    )
 
 
-def held_out_views(records: Mapping[str, Record]) -> set[str]:
+def _view_inputs(views: Sequence[str], records: Records) -> Inputs:
+    names = [*map(view_file, views), CAMERAS] if views else []
+    return tuple((f"matte/{name}", records["matte"].files[name].sha256) for name in names)
+
+
+def seen_views(records: Records) -> list[str]:
+    """Matted views of known cameras that students are shown."""
+    shown = set(records["features"].facts["views"]) if "features" in records else set()
+    return [view for view in _posed_views(records) if view in shown]
+
+
+def unseen_views(records: Records) -> list[str]:
     """Matted views of known cameras that no student has seen."""
-    return matted_views(records) - {*records["features"].facts["views"]} if has_cameras(records) else set()
+    seen = seen_views(records)
+    return [view for view in _posed_views(records) if view not in seen]
 
 
-def matted_views(records: Mapping[str, Record]) -> set[str]:
-    """Names of the item's matted views."""
-    names = records["matte"].files if "matte" in records else ()
-    return {name.removeprefix("view.").removesuffix(".png") for name in names if name.startswith("view.")}
+def _posed_views(records: Records) -> list[str]:
+    if "matte" not in records or CAMERAS not in records["matte"].files:
+        return []
+    return matted_views(records["matte"])
 
 
-def has_cameras(records: Mapping[str, Record]) -> bool:
-    """Whether the cameras of the item's matted views are known."""
-    return "matte" in records and "cameras.json" in records["matte"].files
+def _has(need: Need[Any], records: Records) -> bool:
+    return catalog.lacks((need,), records, None) is None
 
 
 def _split(record: Record) -> str:

@@ -1,103 +1,138 @@
-"""One item in front of the judge: every candidate mesh against the truth, or by proxies where there is none."""
+"""One method's cast of one item, measured by its kind against the truth, or by proxies where there is none."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any
 
 from models.baselines.ellipsoid import fit_ellipsoid
 from models.baselines.icosphere_fit import fit_icosphere
-from models.cameras import Camera
-from models.errors import BadInput, EmptyOutput
+from models.casts import Cast, kind_of, name_of
+from models.exam import Exam
 from models.geometry import FRAME, Mesh
-from models.metrics import Surface, compare
-from models.metrics.silhouettes import silhouette_iou
-from models.students import Student
-from models.views import decode_rgba
+from models.metrics import Surface
+from models.needs import TEACHER as TEACHER_MESH
+from models.needs import TOKENS, TRUTH, Need
+from models.student import Student
+from models.students import Ask
+from models.trained import WEIGHTS, load_student
+from models.views import Views
 from tasks.engine.stage import Context, Item, Json, Output
-from tasks.stages.evaluate import STUDENT_FILES, EvaluateParams, files_read, has_cameras, has_mesh
+from tasks.stages.catalog import StoredItem
+from tasks.stages.evaluate import STUDENT_FILES, EvaluateParams, seen_views, unseen_views
 from tasks.stages.evaluate.latency import measure_once
-from tasks.stages.evaluate.references import References, class_of, open_references, read_grids, training_items
-from tasks.stages.features import GRIDS
-from tasks.stages.train import WEIGHTS, load_student
+from tasks.stages.evaluate.methods import FLOOR, STUDENT, TEACHER, student_methods
+from tasks.stages.evaluate.references import References, class_of, open_references, training_items
+from tasks.stages.ingest import has_truth
+from tasks.stages.matte import OBJECT, read_views
+from tasks.stages.train.settings import choice
 
-SHOWN = ("student", "mean_shape", "nearest")
-"""Candidates whose meshes are kept for the report."""
-Grids = Mapping[str, npt.NDArray[np.float16]]
-
-
-@dataclass(frozen=True)
-class Silhouettes:
-    """names: of the V views. masks_VSS: square. cameras: one a view."""
-
-    names: tuple[str, ...]
-    masks_VSS: npt.NDArray[np.bool_]
-    cameras: tuple[Camera, ...]
-
-    def select(self, names: set[str]) -> Silhouettes | None:
-        """The views of these names; None where none is left."""
-        kept = [place for place, name in enumerate(self.names) if name in names]
-        if not kept:
-            return None
-        cameras = tuple(self.cameras[place] for place in kept)
-        return Silhouettes(tuple(self.names[place] for place in kept), self.masks_VSS[kept], cameras)
+Made = tuple[Cast | None, dict[str, Json]]
+"""A cast, and facts for its record. No cast where the method has nothing for this item: `absent` says why."""
+KEPT = "mean_shape"
+"""The baseline whose casts the report shows; those of students are kept, too."""
 
 
 class Judge:
-    """Holds the student and the references; judges one item at a time."""
+    """Holds the students and the references; judges one record at a time."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._params: EvaluateParams = context.params.stage("evaluate")
-        self._protocol = self._params.protocol()
-        train = context.upstreams["train"]
-        self._student: Student = load_student({name: train.read("train", name) for name in STUDENT_FILES})
-        self._student.network.to(context.device)
-        self._student_digest = train.records["train"].files[WEIGHTS].sha256
+        self._students = student_methods(context.params)
+        self._loaded: dict[str, LoadedStudent] = {}
+        self._last_exam: tuple[str, Exam] = ("", Exam())
 
     def judge(self, item: Item) -> Output:
-        grids = read_grids(item.read("features", GRIDS))
-        silhouettes = _read_silhouettes(item)
-        candidates, nearest = self._candidates(item, grids, silhouettes)
-        facts: dict[str, Json] = {"class": class_of(item.records["ingest"]), "basis": "proxy"}
-        if nearest is not None:
-            facts["nearest"] = nearest
-        if has_mesh(item.records, "ingest"):
-            truth = Surface(Mesh.from_glb(item.read("ingest", "mesh.glb")), self._protocol)
-            candidates |= self._fitted_to(truth.mesh)
-            quality = {name: compare(mesh, truth).to_json() for name, mesh in candidates.items()}
-            facts |= {"basis": "truth", "floor": compare(truth.mesh, truth).to_json()}
-        else:
-            quality = self._proxies(candidates, silhouettes, set(grids))
-        files = {f"{name}.glb": candidates[name].to_glb() for name in SHOWN if name in candidates}
-        return Output(files, FRAME, quality, facts=facts)
+        method: str = self._context.payload(item.id)
+        ingested = item.records["ingest"]
+        facts: dict[str, Json] = {"item": ingested.id, "method": method, "class": class_of(ingested)}
+        facts["basis"] = "truth" if has_truth(ingested) else "proxy"
+        exam = self._exam(item)
+        cast, told = self._cast(method, item, exam)
+        if cast is None:
+            return Output({}, FRAME, facts=facts | told)
+        if method == TEACHER:
+            exam = replace(exam, teacher=None)  # it is not measured against itself
+        kind = kind_of(cast)
+        kind.check(cast)
+        quality = kind.measure(cast, exam)
+        if method in self._students:
+            quality |= self._asked(method, item, exam)
+        files = kind.to_files(cast) if method in self._students or method == KEPT else {}
+        return Output(files, FRAME, quality, facts=facts | {"kind": name_of(kind)} | told)
 
-    def _candidates(
-        self, item: Item, grids: Grids, silhouettes: Silhouettes | None
-    ) -> tuple[dict[str, Mesh], str | None]:
-        """Meshes by method, and the id of the nearest training item. A method that does not apply is absent."""
-        found = {"student": self._predict(grids)}
-        if has_mesh(item.records, "teach"):
-            found["teacher"] = Mesh.from_glb(item.read("teach", "mesh.glb"))
-        baselines, nearest = self._params.baselines, None
-        if "mean_shape" in baselines and (mean := self._references.mean_shape(class_of(item.records["ingest"]))):
-            found["mean_shape"] = mean
-        if "nearest" in baselines and (nearest := self._references.nearest(grids)):
-            found["nearest"] = Mesh.from_glb(self._context.upstreams["ingest"].read(nearest, "mesh.glb"))
-        if "ellipsoid" in baselines and silhouettes and (seen := silhouettes.select(set(grids))):
-            found["ellipsoid"] = fit_ellipsoid(seen.masks_VSS, seen.cameras)
-        return found, nearest
+    def _exam(self, item: Item) -> Exam:
+        """The item's; the records of an item come one after the other, so the last one is kept."""
+        item_id = item.records["ingest"].id
+        if self._last_exam[0] != item_id:
+            self._last_exam = item_id, self._make_exam(item)
+        return self._last_exam[1]
 
-    def _fitted_to(self, truth: Mesh) -> dict[str, Mesh]:
-        if "icosphere_fit" not in self._params.baselines:
-            return {}
+    def _make_exam(self, item: Item) -> Exam:
+        protocol = self._params.protocol()
+        given = _given(item, (TRUTH, TEACHER_MESH), self._context)
+        if (truth := given.get(TRUTH)) is not None:
+            return Exam(truth=Surface(truth, protocol))
+        teacher = given.get(TEACHER_MESH)
+        views = _views(item, unseen_views(item.records))
+        return Exam(teacher=Surface(teacher, protocol) if teacher is not None else None, unseen=views)
+
+    def _cast(self, method: str, item: Item, exam: Exam) -> Made:
+        if method in self._students:
+            return self._student(method).predict(item, Ask(seed=self._params.seed), self._context), {}
+        make: Mapping[str, Callable[[Item, Exam], Made]] = {
+            TEACHER: self._teacher,
+            FLOOR: self._floor,
+            "mean_shape": self._mean_shape,
+            "nearest": self._nearest,
+            "ellipsoid": self._ellipsoid,
+            "icosphere_fit": self._icosphere_fit,
+        }
+        return make[method](item, exam)
+
+    def _asked(self, method: str, item: Item, exam: Exam) -> dict[str, float]:
+        """Figures of the further predictions that the student asks of itself, as ASK/METRIC."""
+        student = self._student(method)
+        figures: dict[str, float] = {}
+        for name, ask in student.asks(item, self._context).items():
+            cast = student.predict(item, ask, self._context)
+            figures |= {f"{name}/{metric}": value for metric, value in kind_of(cast).measure(cast, exam).items()}
+        return figures
+
+    def _student(self, method: str) -> LoadedStudent:
+        if method not in self._loaded:
+            self._loaded[method] = LoadedStudent(method, self._students[method], self._context)
+        return self._loaded[method]
+
+    def _teacher(self, item: Item, exam: Exam) -> Made:
+        return _given(item, (TEACHER_MESH,), self._context)(TEACHER_MESH), {}
+
+    def _floor(self, item: Item, exam: Exam) -> Made:
+        assert exam.truth is not None, "planned for items with truth"
+        return exam.truth.mesh, {}
+
+    def _mean_shape(self, item: Item, exam: Exam) -> Made:
+        mean = self._references.mean_shape(class_of(item.records["ingest"]))
+        return mean, {} if mean else {"absent": "its class has no mean shape"}
+
+    def _nearest(self, item: Item, exam: Exam) -> Made:
+        nearest = self._references.nearest(_given(item, (TOKENS,), self._context)(TOKENS))
+        if nearest is None:
+            return None, {"absent": "no training item has a view in common with it"}
+        return Mesh.from_glb(self._context.upstreams["ingest"].read(nearest, "mesh.glb")), {"nearest": nearest}
+
+    def _ellipsoid(self, item: Item, exam: Exam) -> Made:
+        seen = _views(item, seen_views(item.records))
+        assert seen is not None and seen.cameras is not None, "planned for views of known cameras"
+        return fit_ellipsoid(seen.rgba_VHW4[..., 3] >= OBJECT, seen.cameras), {}
+
+    def _icosphere_fit(self, item: Item, exam: Exam) -> Made:
+        assert exam.truth is not None, "planned for items with truth"
         steps, seed = self._params.icosphere_fit_steps, self._params.seed
-        return {"icosphere_fit": fit_icosphere(truth, num_steps=steps, seed=seed + 2)}
+        return fit_icosphere(exam.truth.mesh, num_steps=steps, seed=seed + 2), {}
 
     @cached_property
     def _references(self) -> References:
@@ -105,51 +140,48 @@ class Judge:
         items = training_items(upstreams, self._params.reference_items)
         return open_references(self._context.work_dir / "references", items, upstreams, self._context.progress)
 
-    def _predict(self, grids: Grids) -> Mesh:
-        views = tuple(view for view in self._student.spec.views if view in grids)
-        if not views:
-            known = ", ".join(self._student.spec.views)
-            raise BadInput(f"its views {', '.join(grids)} are none of the student's: {known}")
-        tokens_1VHWC = np.stack([grids[view] for view in views])[None]
-        measure_once(
-            self._context.work_dir / "latency.json",
-            lambda: self._student.predict(tokens_1VHWC, views),
-            facts={
-                "student": self._student_digest,
-                "device": self._context.device,
-                "num_threads": self._context.num_threads,
-            },
-            views=views,
-        )
-        (mesh,) = self._student.predict(tokens_1VHWC, views)
-        if not np.isfinite(mesh.vertices_N3).all() or not mesh.extents.any():
-            raise EmptyOutput("the student's mesh is not finite or has no extent; its training diverged")
-        return mesh
 
-    def _proxies(
-        self, candidates: Mapping[str, Mesh], silhouettes: Silhouettes | None, seen: set[str]
-    ) -> dict[str, dict[str, float]]:
-        """Chamfer to the teacher, and IoU with the silhouettes of views that no method was given."""
-        quality: dict[str, dict[str, float]] = {name: {} for name in candidates}
-        if "teacher" in candidates:
-            teacher = Surface(candidates["teacher"], self._protocol)
-            for name in candidates.keys() - {"teacher"}:
-                quality[name]["proxy_chamfer_to_teacher"] = round(compare(candidates[name], teacher).chamfer, 6)
-        if silhouettes and (held_out := silhouettes.select(set(silhouettes.names) - seen)):
-            for name, mesh in candidates.items():
-                iou = silhouette_iou(mesh, held_out.masks_VSS, held_out.cameras)
-                quality[name]["proxy_silhouette_iou"] = round(iou, 6)
-        return {name: values for name, values in quality.items() if values}
+class LoadedStudent:
+    """A trained student on the worker's device. Its first prediction is timed, once for these weights and device."""
+
+    def __init__(self, method: str, name: str, context: Context) -> None:
+        train = context.upstreams["train"]
+        own = choice(context.params, name)
+        options = own.plugin_params.model_dump(mode="json", include=set(own.plugin_params.USE_ONLY))
+        self._student: Student = load_student({name_: train.read(name, name_) for name_ in STUDENT_FILES}, options)
+        self._student.network.to(context.device)
+        self._given = own.needs.given
+        file = "latency.json" if method == STUDENT else f"latency.{method}.json"
+        self._latency_file = context.work_dir / file
+        self._facts = {
+            "student": train.records[name].files[WEIGHTS].sha256,
+            "device": context.device,
+            "num_threads": context.num_threads,
+        }
+        self._is_timed = False
+
+    def predict(self, item: Item, ask: Ask, context: Context) -> Cast:
+        given = _given(item, self._given, context)
+        values = given.in_hand()
+        if not self._is_timed:
+            measure_once(
+                self._latency_file,
+                lambda: self._student.predict(values, ask),
+                facts=self._facts,
+                given=[need.name for need in self._given],
+            )
+            self._is_timed = True
+        return self._student.predict(values, ask)
+
+    def asks(self, item: Item, context: Context) -> Mapping[str, Ask]:
+        return self._student.asks(_given(item, self._given, context).in_hand())
 
 
-def _read_silhouettes(item: Item) -> Silhouettes | None:
-    """Silhouettes of the matted views with cameras: of those that have grids, and of all where truth is unknown."""
-    if not has_cameras(item.records):
-        return None
-    cameras = json.loads(item.read("matte", "cameras.json"))["views"]
-    read = {file for stage, file in files_read(item.records) if stage == "matte"}
-    names = [name for name in sorted(cameras) if f"view.{name}.png" in read]
-    if not names:
-        return None
-    masks_VSS = np.stack([decode_rgba(item.read("matte", f"view.{name}.png"))[..., 3] > 127 for name in names])
-    return Silhouettes(tuple(names), masks_VSS, tuple(Camera.from_json(cameras[name]) for name in names))
+def _given(item: Item, needs: tuple[Need[Any], ...], context: Context) -> StoredItem:
+    read = lambda stage, record, name: item.read(stage, name)  # noqa: E731
+    return StoredItem(item.records["ingest"].id, item.records, needs, context.params, read)
+
+
+def _views(item: Item, names: list[str]) -> Views | None:
+    """Matted views of known cameras; None where none is named."""
+    return read_views(names, True, lambda name: item.read("matte", name)) if names else None

@@ -19,8 +19,8 @@ NUM_RUNS = (10, 100)
 TIME_LIMIT_S = 2.0
 
 
-def measure_once(path: Path, predict: Callable[[], object], *, facts: Mapping[str, Json], views: Sequence[str]) -> None:
-    """Write p50 and p95 of `predict` with `facts` and `views` to the JSON file, unless it holds them for equal facts.
+def measure_once(path: Path, predict: Callable[[], object], *, facts: Mapping[str, Json], given: Sequence[str]) -> None:
+    """Write p50 and p95 of `predict` with `facts` and `given` to the JSON file, unless it holds them for equal facts.
 
     One process measures, the others wait, so that they do not disturb it.
     """
@@ -31,7 +31,7 @@ def measure_once(path: Path, predict: Callable[[], object], *, facts: Mapping[st
             return
         seconds = _time(predict)
         p50_s, p95_s = np.quantile(seconds, [0.5, 0.95])
-        figures = {"batch": 1, "views": list(views), "from": "feature grids", "to": "mesh", "num_runs": len(seconds)}
+        figures = {"batch": 1, "from": list(given), "num_runs": len(seconds)}
         content = {**facts, **figures, "p50_s": float(p50_s), "p95_s": float(p95_s)}
         write_atomically(path, json.dumps(content, indent=2).encode())
 

@@ -28,6 +28,7 @@ from tasks.collections.files import write_atomically
 from tasks.collections.records import Record
 from tasks.engine.stage import Upstream
 from tasks.stages.features import GRIDS
+from tasks.stages.ingest import has_truth
 
 if TYPE_CHECKING:
     from models.baselines.nearest import FeatureIndex
@@ -72,11 +73,6 @@ def training_digest(items: Iterable[TrainingItem]) -> str:
 def class_of(record: Record) -> str:
     """The class of an ingested item."""
     return str(record.facts["class"])
-
-
-def has_truth(record: Record) -> bool:
-    """Whether an ingested item has a true mesh."""
-    return bool(record.facts.get("has_truth")) and "mesh.glb" in record.files
 
 
 def read_grids(data: bytes) -> dict[str, npt.NDArray[np.float16]]:

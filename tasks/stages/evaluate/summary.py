@@ -7,10 +7,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import TypeVar
 
+from models import plugins
+from models.metric import Metric
 from models.metrics import Protocol
 from models.metrics.intervals import Interval, mean_interval, ratio_interval
 from tasks.collections.records import Record
 from tasks.engine.stage import Json
+from tasks.stages.evaluate.methods import STUDENT
+from tasks.stages.evaluate.results import Evaluated, by_item
 
 T = TypeVar("T")
 
@@ -23,58 +27,75 @@ def summarise(records: Iterable[Record], split: str, protocol: Protocol, seed: i
 
     SPLIT: {METHOD: {METRIC: mean..., num_items, interval: {METRIC: {low, high}}}, num_items, by_class: {CLASS: the
     same}}, over the items with truth. `num_items` of a method: those that it applies to.
-    comparison: {METHOD: {chamfer_ratio, low, high, num_items}}: the student's mean Chamfer over the method's, on the
-    items that have both. against_mean_shape: the same of each method over the class mean shape. proxy: as SPLIT, of
-    the items without truth. floor, protocol: of the metrics. per_item: the Chamfer of each method, an item a row.
+    metric: the leading one of the kind that the student casts (`models.casts`; of meshes, Chamfer).
+    comparison: {METHOD: {ratio, low, high, num_items}}: the student's mean of that metric over the method's, on the
+    items that have both.
+    against_mean_shape: the same of each method over the class mean shape. proxy: as SPLIT, of the items without truth.
+    floor, protocol: of the metrics. per_item: the leading metric of each method, an item a row.
     """
-    by_basis: dict[str, list[Record]] = defaultdict(list)
-    for record in sorted(records, key=lambda record: record.id):
-        by_basis[record.facts["basis"]].append(record)
+    by_basis: dict[str, list[Evaluated]] = defaultdict(list)
+    for item in by_item(records).values():
+        by_basis[item.basis].append(item)
     true, proxies = by_basis["truth"], by_basis["proxy"]
-    by_class: dict[str, list[Record]] = defaultdict(list)
-    for record in true:
-        by_class[record.facts["class"]].append(record)
+    by_class: dict[str, list[Evaluated]] = defaultdict(list)
+    for item in true:
+        by_class[item.label_class].append(item)
+    lead = leading_metric(true).name
     classes = {name: _pool(members, seed) for name, members in sorted(by_class.items())}
     summary: dict[str, Json] = {
         split: {**_pool(true, seed), "by_class": classes},
-        "comparison": {method: _ratio(true, "student", method, seed) for method in _methods(true, beside="student")},
-        "against_mean_shape": {
-            method: _ratio(true, method, "mean_shape", seed) for method in _methods(true, beside="mean_shape")
+        "metric": lead,
+        "comparison": {
+            method: _ratio(true, STUDENT, method, lead, seed) for method in _methods(true, lead, beside=STUDENT)
         },
-        "floor": _means([record.facts["floor"] for record in true]),
+        "against_mean_shape": {
+            method: _ratio(true, method, "mean_shape", lead, seed)
+            for method in _methods(true, lead, beside="mean_shape")
+        },
+        "floor": _means([item.floor for item in true]),
         "protocol": protocol.to_json(),
     }
     if proxies:
         summary["proxy"] = _pool(proxies, seed)
     if len(true) < MOST_ROWS:
-        summary["per_item"] = [_row(record) for record in true]
+        summary["per_item"] = [_row(item, lead) for item in true]
     return summary
 
 
-def _pool(records: Sequence[Record], seed: int) -> dict[str, Json]:
+def leading_metric(items: Iterable[Evaluated]) -> Metric:
+    """The first metric of the kind that the student casts; of meshes where nothing was evaluated."""
+    kinds = (item.records[STUDENT].facts["kind"] for item in items if STUDENT in item.quality)
+    metric: Metric = plugins.load("casts", next(kinds, "mesh")).METRICS[0]
+    return metric
+
+
+def _pool(items: Sequence[Evaluated], seed: int) -> dict[str, Json]:
     figures: dict[str, list[Mapping[str, float]]] = defaultdict(list)
-    for record in records:
-        for method, values in record.quality.items():
+    for item in items:
+        for method, values in item.quality.items():
             figures[method].append(values)
     methods = {
         method: {**_means(values), "num_items": len(values), "interval": _intervals(values, seed)}
         for method, values in sorted(figures.items())
     }
-    return {**methods, "num_items": len(records)}
+    return {**methods, "num_items": len(items)}
 
 
-def _methods(records: Sequence[Record], *, beside: str) -> list[str]:
-    """The other methods that some item has together with this one."""
-    found = {method for record in records if beside in record.quality for method in record.quality}
+def _methods(items: Sequence[Evaluated], metric: str, *, beside: str) -> list[str]:
+    """The other methods that have the metric on some item together with this one."""
+    found: set[str] = set()
+    for item in items:
+        methods = {method for method, values in item.quality.items() if metric in values}
+        found |= methods if beside in methods else set()
     return sorted(found - {beside})
 
 
-def _ratio(records: Sequence[Record], method: str, other: str, seed: int) -> dict[str, Json]:
-    """The method's mean Chamfer over the other's, item by item: only items that have both count."""
-    both = [record.quality for record in records if {method, other} <= record.quality.keys()]
-    own, others = ([quality[name]["chamfer"] for quality in both] for name in (method, other))
+def _ratio(items: Sequence[Evaluated], method: str, other: str, metric: str, seed: int) -> dict[str, Json]:
+    """The method's mean over the other's, item by item: only items that have both count."""
+    figures = [[item.quality.get(name, {}).get(metric) for name in (method, other)] for item in items]
+    own, others = zip(*[pair for pair in figures if None not in pair], strict=True)
     interval = _rounded(ratio_interval(own, others, seed))
-    return {"chamfer_ratio": round(fmean(own) / fmean(others), 6), **interval, "num_items": len(both)}
+    return {"ratio": round(fmean(own) / fmean(others), 6), **interval, "num_items": len(own)}
 
 
 def _means(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -96,6 +117,6 @@ def _rounded(interval: Interval) -> dict[str, float]:
     return {"low": round(low, 6), "high": round(high, 6)}
 
 
-def _row(record: Record) -> dict[str, Json]:
-    chamfers = {method: values["chamfer"] for method, values in sorted(record.quality.items())}
-    return {"id": record.id, "class": record.facts["class"], **chamfers}
+def _row(item: Evaluated, metric: str) -> dict[str, Json]:
+    figures = {method: values[metric] for method, values in sorted(item.quality.items()) if metric in values}
+    return {"id": item.id, "class": item.label_class, **figures}

@@ -1,4 +1,4 @@
-"""How the training went: losses, validation and schedule from train's history.json."""
+"""How the training went: losses, validation and schedule from the histories of train."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from tasks.collections.records import Record
 from tasks.engine.stage import Json, Upstream
 from tasks.stages.report.charts import Curve, lines, short
 from tasks.stages.report.markup import Html, tag
+from tasks.stages.train import HISTORY
+from tasks.stages.train.settings import MAIN
 
 TERMS = {"teacher": "teacher", "truth": "truth", "edge": "c1", "laplacian": "c2", "normal": "c3"}
 """Inks of the loss terms; others take what is left."""
@@ -16,31 +18,34 @@ SPARE = ("c4", "c5", "c1", "c2", "c3")
 
 
 def section(train: Upstream) -> Html:
-    """Four charts, or a sentence where nothing was trained."""
+    """Charts of each student's training, the main one's first, or a sentence where nothing was trained."""
     heading = tag("h2", {}, "Training")
-    record = train.records.get("train")
-    if record is None or "history.json" not in record.files:
-        text = "No student has been trained, or its history is not kept."
-        return tag("section", {"id": "training"}, heading, tag("p", {"class": "none"}, text))
-    history = json.loads(train.read("train", "history.json"))
-    steps, epochs = history.get("steps", []), history.get("epochs", [])
+    names = sorted(train.records, key=lambda name: (name != MAIN, name))
+    if not names:
+        return tag("section", {"id": "training"}, heading, tag("p", {"class": "none"}, "No student has been trained."))
+    parts = [part for name in names for part in _student(train, train.records[name])]
+    return tag("section", {"id": "training"}, heading, *parts)
+
+
+def _student(train: Upstream, record: Record) -> list[Html]:
+    name = str(record.facts["student"]) if record.id == MAIN else f"{record.id} ({record.facts['student']})"
+    history = json.loads(train.read(record.id, HISTORY))
+    steps, epochs = history["steps"], history["epochs"]
+    selected = f"val_{record.quality['selected_by']}"
     charts = [
         lines("Loss terms, raw", _terms(steps, "raw"), "step", "as measured, log scale", log=True),
         lines("Loss terms, weighted", _weighted(steps), "step", "as they add up to the total, log scale", log=True),
-        lines("Validation", _validation(epochs), "step", "Chamfer of the averaged weights, log scale", log=True),
-        lines("Teacher’s share α", [Curve("alpha", _points(steps, "alpha"), "teacher")], "step", "of the Chamfer loss"),
+        lines("Validation", _validation(epochs, selected), "step", "of the averaged weights, log scale", log=True),
+        lines("Learning rate", [Curve("rate", _points(steps, "learning_rate"), "c1")], "step", "as scheduled"),
     ]
     quality = {name: value for name, value in record.quality.items() if value}
-    facts = [f"{title}: {_shown(quality[name])}" for name, title in FACTS.items() if name in quality]
-    foot = "; ".join(
-        [
-            *_warm_start(record),
-            *facts,
-            "curves are averaged into at most 240 points; Chamfer in shares of the longest side",
-        ]
-    )
+    facts = [
+        f"best {name.removeprefix('val_')}: {_shown(value)}" for name, value in quality.items() if name in epochs[-1]
+    ]
+    facts += [f"{title}: {_shown(quality[name])}" for name, title in FACTS.items() if name in quality]
+    foot = "; ".join([*_warm_start(record), *facts, "curves are averaged into at most 240 points"])
     grid = tag("div", {"class": "charts"}, *charts)
-    return tag("section", {"id": "training"}, heading, grid, tag("p", {"class": "foot"}, foot + "."))
+    return [tag("h3", {}, name), grid, tag("p", {"class": "foot"}, foot + ".")]
 
 
 def _warm_start(record: Record) -> list[str]:
@@ -51,8 +56,7 @@ def _warm_start(record: Record) -> list[str]:
 
 
 FACTS = {
-    "val_chamfer": "best validation Chamfer",
-    "val_is_proxy": "measured to the teacher, for want of truth",
+    "val_is_proxy": "a proxy, for want of truth",
     "num_steps": "steps",
     "num_parameters": "parameters",
     "num_train": "training items",
@@ -82,8 +86,9 @@ def _weighted(steps: Sequence[Mapping[str, Json]]) -> list[Curve]:
     return [Curve("total", _points(steps, "loss"), "student"), *_terms(steps, "weighted")]
 
 
-def _validation(epochs: Sequence[Mapping[str, Json]]) -> list[Curve]:
-    return [Curve("validation Chamfer", _points(epochs, "val_chamfer"), "student")]
+def _validation(epochs: Sequence[Mapping[str, Json]], selected: str) -> list[Curve]:
+    """The metric that decides."""
+    return [Curve(selected.removeprefix("val_"), _points(epochs, selected), "student")]
 
 
 def _points(rows: Iterable[Mapping[str, Json]], name: str) -> tuple[tuple[float, float], ...]:

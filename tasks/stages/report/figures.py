@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.collections.records import Record
+from models.casts import known_metrics
+from models.metric import Metric
+from tasks.engine.outcome import counted
 from tasks.engine.stage import Json
+from tasks.stages.evaluate.results import Evaluated
 from tasks.stages.report.charts import Dot, dots
 from tasks.stages.report.markup import Html, heads, join, table, tag, text
 
@@ -32,21 +35,18 @@ METHODS = {
 }
 SIMPLE = ("nearest", "mean_shape", "ellipsoid")
 """Baselines that a student should beat. (The icosphere's fit has seen the truth.)"""
-METRICS = {
-    "chamfer": ("Chamfer", "lower is better"),
-    "fscore": ("F-score", "higher is better"),
-    "iou": ("IoU", "higher is better"),
-    "normal_consistency": ("Normals", "higher is better"),
-}
-PROXIES = {
-    "proxy_chamfer_to_teacher": ("Chamfer to teacher", "proxy, lower is better"),
-    "proxy_silhouette_iou": ("Silhouette IoU", "proxy, higher is better"),
-}
+PARTS = ("accuracy", "completeness")
+"""Halves of the Chamfer distance: left to metrics.json."""
+
+
+def metrics(*, proxies: bool) -> dict[str, Metric]:
+    """The metrics that tables show, by name, of every kind of cast."""
+    return {one.name: one for one in known_metrics() if one.is_proxy == proxies and one.name not in PARTS}
 
 
 def shown(metric: str, value: float) -> str:
-    """A figure as it is printed: distances with four decimals, shares of one with three."""
-    return f"{value:.4f}" if "chamfer" in metric else f"{value:.3f}"
+    """A figure as its metric is printed."""
+    return (metrics(proxies=False) | metrics(proxies=True))[metric].shown(value)
 
 
 def method(name: str) -> Method:
@@ -81,6 +81,11 @@ class Scores:
         return _methods(self.metrics.get("proxy", {}))
 
     @property
+    def metric(self) -> str:
+        """The leading one."""
+        return str(self.metrics.get("metric", "chamfer"))
+
+    @property
     def num_items(self) -> int:
         return int(self.metrics.get(self.split, {}).get("num_items", 0))
 
@@ -98,7 +103,7 @@ class Scores:
         return self.metrics.get("protocol", {}) or {}
 
     def versus(self, name: str) -> Mapping[str, float] | None:
-        """The student's mean Chamfer over the method's on the same items: chamfer_ratio, low, high."""
+        """The student's mean of the leading metric over the method's on the same items: ratio, low, high."""
         found: Mapping[str, float] | None = self.metrics.get("comparison", {}).get(name)
         return found
 
@@ -113,7 +118,7 @@ def headline(scores: Scores) -> Html:
     """How good the student is, in a sentence or two of plain words."""
     pooled = scores.pooled
     if "student" in pooled:
-        return join([_against_baseline(scores), _teacher(pooled), _better_still(scores)])
+        return join([_against_baseline(scores), _teacher(pooled, scores.metric), _better_still(scores)])
     if "student" in scores.proxies:
         return _by_proxy(scores)
     nothing = f"No item of the {scores.split} split was evaluated, so there is nothing to say about the student yet."
@@ -122,34 +127,37 @@ def headline(scores: Scores) -> Html:
 
 def _against_baseline(scores: Scores) -> Html:
     pooled = scores.pooled
-    subject = join(["The student’s mean Chamfer distance of ", _strong("chamfer", pooled["student"])])
+    metric, title = scores.metric, metrics(proxies=False)[scores.metric].title
+    subject = join([f"The student’s mean {title} of ", _strong(metric, pooled["student"])])
     for name, words in (("mean_shape", "the class mean shape’s "), ("nearest", "the nearest training mesh’s ")):
         compared = scores.versus(name)
         if compared is None or name not in pooled:
             continue
-        ratio = compared["chamfer_ratio"]
+        ratio = compared["ratio"]
         change = f" is {abs(1 - ratio):.0%}".replace("%", " %") + (" below " if ratio <= 1 else " above ")
         unsure = compared["low"] < 1 < compared["high"]
         doubt = " (within chance: the 95 % interval spans zero)" if unsure else ""
         shared = int(compared["num_items"])
         where = "" if shared == pooled["student"]["num_items"] else f" on the {shared} items that have one"
-        return join([subject, change, words, shown("chamfer", pooled[name]["chamfer"]), where, doubt])
+        return join([subject, change, words, shown(metric, pooled[name][metric]), where, doubt])
     return join([subject, " stands without a baseline beside it"])
 
 
-def _teacher(pooled: Mapping[str, Mapping[str, Json]]) -> Html:
-    if "teacher" not in pooled:
-        return text("; no teacher’s mesh was measured.")
-    return join(["; the teacher stands at ", shown("chamfer", pooled["teacher"]["chamfer"]), "."])
+def _teacher(pooled: Mapping[str, Mapping[str, Json]], metric: str) -> Html:
+    if metric not in pooled.get("teacher", {}):
+        return text("; no teacher was measured.")
+    return join(["; the teacher stands at ", shown(metric, pooled["teacher"][metric]), "."])
 
 
 def _better_still(scores: Scores) -> Html:
     """What a reader must know before being impressed: simple methods that beat the student."""
-    better = []
+    better, metric = [], metrics(proxies=False)[scores.metric]
     for name in SIMPLE:
         compared = scores.versus(name)
-        if compared is not None and compared["chamfer_ratio"] > 1 and name in scores.pooled:
-            better.append(f"{method(name).title.lower()} {shown('chamfer', scores.pooled[name]['chamfer'])}")
+        if compared is None or name not in scores.pooled:
+            continue
+        if (compared["ratio"] > 1) == (metric.better == "lower") and compared["ratio"] != 1:
+            better.append(f"{method(name).title.lower()} {metric.shown(scores.pooled[name][metric.name])}")
     return text(f" Simpler methods do better: {', '.join(better)}." if better else "")
 
 
@@ -168,11 +176,11 @@ def _strong(metric: str, values: Mapping[str, float]) -> Html:
     return tag("strong", {}, shown(metric, values[metric]))
 
 
-def section(scores: Scores, records: Mapping[str, Record], latency: Mapping[str, Json] | None) -> Html:
-    """The chart, the table, latency, classes and proxies. records: evaluate's, by item id."""
+def section(scores: Scores, items: Mapping[str, Evaluated], latencies: Mapping[str, Mapping[str, Json]]) -> Html:
+    """The chart, the table, latency, classes and proxies. items: by id. latencies: of the students, by method."""
     parts = [tag("h2", {}, "Against the truth")]
     if scores.pooled:
-        parts += [_chart(scores, records), _table(scores.pooled, METRICS, scores.floor), *_classes(scores)]
+        parts += [_chart(scores, items), _table(scores.pooled, metrics(proxies=False), scores.floor), *_classes(scores)]
     else:
         nothing = f"No item of the {scores.split} split has a true mesh to measure against."
         parts.append(tag("p", {"class": "none"}, nothing))
@@ -180,47 +188,47 @@ def section(scores: Scores, records: Mapping[str, Record], latency: Mapping[str,
     if scores.proxies:
         parts += [
             tag("h3", {}, "Items without truth: proxies"),
-            _table(scores.proxies, PROXIES, {}),
+            _table(scores.proxies, metrics(proxies=True), {}),
             tag("p", {"class": "foot"}, _proxy_note(scores)),
         ]
-    return tag("section", {"id": "quality"}, *parts, *_latency(latency))
+    return tag("section", {"id": "quality"}, *parts, *_latency(latencies))
 
 
-def _chart(scores: Scores, records: Mapping[str, Record]) -> Html:
+def _chart(scores: Scores, items: Mapping[str, Evaluated]) -> Html:
     rows = []
-    for name, figures in sorted(scores.pooled.items(), key=lambda pair: float(pair[1]["chamfer"])):
-        interval = figures.get("interval", {}).get("chamfer")
+    metric = scores.metric
+    pooled = {name: figures for name, figures in scores.pooled.items() if metric in figures}
+    for name, figures in sorted(pooled.items(), key=lambda pair: float(pair[1][metric])):
+        interval = figures.get("interval", {}).get(metric)
         values = tuple(
-            record.quality[name]["chamfer"]
-            for record in records.values()
-            if record.facts.get("basis") == "truth" and name in record.quality
+            item.quality[name][metric]
+            for item in items.values()
+            if item.basis == "truth" and metric in item.quality.get(name, {})
         )
         rows.append(
             Dot(
                 label=method(name).title,
                 note=method(name).note,
-                mean=float(figures["chamfer"]),
+                mean=float(figures[metric]),
                 interval=(interval["low"], interval["high"]) if interval else None,
                 values=values if len(values) <= 400 else (),
                 ink=method(name).ink,
-                shown=shown("chamfer", figures["chamfer"]),
+                shown=shown(metric, figures[metric]),
             )
         )
     caption = tag(
         "figcaption",
         {},
-        tag("b", {}, f"Mean Chamfer distance to the truth, {scores.num_items} {scores.split} items"),
+        tag("b", {}, f"Mean {metrics(proxies=False)[metric].title}, {scores.num_items} {scores.split} items"),
         " ",
-        tag("span", {}, "share of the object’s longest side; bar: 95 % interval; small dots: single items"),
+        tag("span", {}, "distances in shares of the longest side; bar: 95 % interval; small dots: single items"),
     )
-    return tag("figure", {"class": "main-chart"}, caption, dots(rows, scores.floor.get("chamfer")))
+    return tag("figure", {"class": "main-chart"}, caption, dots(rows, scores.floor.get(metric)))
 
 
-def _table(
-    pooled: Mapping[str, Mapping[str, Json]], metrics: Mapping[str, tuple[str, str]], floor: Mapping[str, float]
-) -> Html:
-    present = {name: titles for name, titles in metrics.items() if any(name in values for values in pooled.values())}
-    titles = [tag("th", {"class": "num"}, title, tag("small", {}, hint)) for title, hint in present.values()]
+def _table(pooled: Mapping[str, Mapping[str, Json]], columns: Mapping[str, Metric], floor: Mapping[str, float]) -> Html:
+    present = {name: metric for name, metric in columns.items() if any(name in values for values in pooled.values())}
+    titles = [tag("th", {"class": "num"}, one.title, tag("small", {}, _hint(one))) for one in present.values()]
     rows = [
         tag(
             "tr",
@@ -238,6 +246,10 @@ def _table(
     return table([*heads("Method"), *titles, *heads(num=["Items"])], rows)
 
 
+def _hint(metric: Metric) -> str:
+    return f"{'proxy, ' if metric.is_proxy else ''}{metric.better} is better"
+
+
 def _cell(values: Mapping[str, Json], metric: str) -> Html:
     if metric not in values:
         return tag("td", {"class": "num quiet"}, "–")
@@ -253,12 +265,12 @@ def _classes(scores: Scores) -> list[Html]:
     names = list(scores.pooled)
     rows = []
     for label_class, pooled in scores.by_class.items():
-        cells = [_cell(pooled.get(name, {}), "chamfer") for name in names]
+        cells = [_cell(pooled.get(name, {}), scores.metric) for name in names]
         count = max(int(values.get("num_items", 0)) for values in pooled.values()) if pooled else 0
         count_cell = tag("td", {"class": "num quiet"}, str(count))
         rows.append(tag("tr", {}, tag("th", {"scope": "row"}, label_class), *cells, count_cell))
     titles = heads("Class", num=[*(method(name).title for name in names), "Items"])
-    return [tag("h3", {}, "Mean Chamfer distance by class"), table(titles, rows)]
+    return [tag("h3", {}, f"Mean {metrics(proxies=False)[scores.metric].title} by class"), table(titles, rows)]
 
 
 def _protocol(scores: Scores) -> Html:
@@ -287,21 +299,28 @@ def _proxy_note(scores: Scores) -> str:
     )
 
 
-def _latency(latency: Mapping[str, Json] | None) -> list[Html]:
-    if latency is None:
+def _latency(latencies: Mapping[str, Mapping[str, Json]]) -> list[Html]:
+    heading = tag("h3", {}, "Latency")
+    if not latencies:
         nothing = "Latency was not measured on this machine: it is taken where evaluate runs and does not travel along."
-        return [tag("h3", {}, "Latency"), tag("p", {"class": "none"}, nothing)]
-    p50, p95 = (
-        tag("div", {"class": "fact"}, tag("b", {}, _milliseconds(latency[name])), tag("span", {}, title))
-        for name, title in (("p50_s", "median (p50)"), ("p95_s", "95th percentile (p95)"))
-    )
-    threads = "1 thread" if latency["num_threads"] == 1 else f"{latency['num_threads']} threads"
+        return [heading, tag("p", {"class": "none"}, nothing)]
+    rows = [
+        tag(
+            "tr",
+            {"class": f"is-{name}"},
+            tag("th", {"scope": "row"}, method(name).title),
+            *(tag("td", {"class": "num"}, _milliseconds(figures[quantile])) for quantile in ("p50_s", "p95_s")),
+            tag("td", {}, f"{figures['device']}, {counted(figures['num_threads'], 'thread')}"),
+            tag("td", {}, ", ".join(figures["from"])),
+            tag("td", {"class": "num quiet"}, str(figures["num_runs"])),
+        )
+        for name, figures in latencies.items()
+    ]
+    titles = [*heads("Student", num=["Median (p50)", "p95"]), *heads("On", "From", num=["Runs"])]
     note = (
-        f"One item at a time, {latency['from']} to {latency['to']}, {len(latency['views'])} views, on "
-        f"{latency['device']} ({threads}); {latency['num_runs']} runs after warm-up. Taken "
-        "where evaluate ran; matte and encoder come on top."
+        "One item at a time, from what the student is given to its cast, after warm-up. Matte and encoder come on top."
     )
-    return [tag("h3", {}, "Latency"), tag("div", {"class": "facts"}, p50, p95), tag("p", {"class": "foot"}, note)]
+    return [heading, table(titles, rows), tag("p", {"class": "foot"}, note)]
 
 
 def _milliseconds(seconds: float) -> str:

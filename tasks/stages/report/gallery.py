@@ -6,21 +6,20 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from models import plugins
 from models.errors import BadInput
-from tasks.collections.records import Record
+from models.geometry import ByteArray
+from models.metric import Metric
 from tasks.engine.stage import Json, Upstream
+from tasks.stages.evaluate.results import Evaluated
 from tasks.stages.report import strips
-from tasks.stages.report.figures import METRICS, PROXIES, method, shown
+from tasks.stages.report.figures import method, metrics
 from tasks.stages.report.markup import Html, heads, table, tag
 
-ROWS = (
-    ("truth", "ingest", "mesh.glb"),
-    ("teacher", "teach", "mesh.glb"),
-    ("student", "evaluate", "student.glb"),
-    ("mean_shape", "evaluate", "mean_shape.glb"),
-)
-"""What is shown of an item: method, stage, file."""
-SHOWN_METRICS = ("chamfer", "fscore", "iou", *PROXIES)
+SOURCES = {"truth": "ingest", "teacher": "teach"}
+"""The stages whose meshes are shown, with their textures, by method."""
+MESH = "mesh.glb"
+MOST_METRICS = 3
 
 
 @dataclass(frozen=True)
@@ -31,24 +30,24 @@ class Chosen:
     why: str
 
 
-def choose(records: Mapping[str, Record], num_items: int) -> list[Chosen]:
-    """Worst, typical and best items by the student's Chamfer, in this order; at most a quarter without truth.
+def choose(items: Mapping[str, Evaluated], num_items: int, metric: Metric) -> list[Chosen]:
+    """Worst, typical and best items by the student's leading metric, in this order; at most a quarter without truth.
 
     Items without truth come last, those farthest from the teacher first.
     """
-    true = sorted(_by(records, "truth", "chamfer"))
-    proxies = sorted(_by(records, "proxy", "proxy_chamfer_to_teacher"), reverse=True)
+    true = sorted(_by(items, "truth", metric.name), reverse=metric.better == "higher")
+    proxies = sorted(_by(items, "proxy", "proxy_chamfer_to_teacher"), reverse=True)
     num_proxies = min(len(proxies), num_items if not true else num_items // 4)
     num_true = min(len(true), num_items - num_proxies)
     return [*_spread(true, num_true), *(Chosen(item_id, "no truth") for _, item_id in proxies[:num_proxies])]
 
 
-def _by(records: Mapping[str, Record], basis: str, metric: str) -> list[tuple[float, str]]:
+def _by(items: Mapping[str, Evaluated], basis: str, metric: str) -> list[tuple[float, str]]:
     """(the student's figure, id) of the items of a basis; an item without the figure counts as 0."""
     return [
-        (float(record.quality.get("student", {}).get(metric, 0.0)), item_id)
-        for item_id, record in records.items()
-        if record.facts.get("basis") == basis
+        (float(item.quality.get("student", {}).get(metric, 0.0)), item_id)
+        for item_id, item in items.items()
+        if item.basis == basis
     ]
 
 
@@ -70,17 +69,19 @@ def _spread(ranked: Sequence[tuple[float, str]], count: int) -> list[Chosen]:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Draws the cards. failures: why an item is absent from a stage, by stage and item id."""
+    """Draws the cards. items: evaluated ones, by id. failures: why an item is absent from a stage, by stage and id."""
 
     upstreams: Mapping[str, Upstream]
+    items: Mapping[str, Evaluated]
+    metric_name: str
     failures: Mapping[str, Mapping[str, str]]
     strip_views: int
     strip_size_px: int
     progress: Callable[[str], None]
 
     def section(self, num_items: int) -> Html:
-        records = self.upstreams["evaluate"].records
-        chosen = choose(records, num_items)
+        metric = metrics(proxies=False)[self.metric_name]
+        chosen = choose(self.items, num_items, metric)
         heading = tag("h2", {}, "Side by side")
         if not chosen:
             nothing = tag("p", {"class": "none"}, "No item has been evaluated, so there is none to show.")
@@ -90,49 +91,94 @@ class Gallery:
             self.progress(f"strips of item {number + 1} of {len(chosen)}")
             cards.append(self._card(choice))
         note = (
-            f"{len(chosen)} of {len(records)} evaluated items: worst, typical and best by the student’s Chamfer. Each "
+            f"{len(chosen)} of {len(self.items)} evaluated items, worst to best by the student’s {metric.title}. Each "
             "row is a full turn, from the front; all rows are rendered alike. Figures are against the truth; where "
             "there is none they are proxies and named so."
         )
         grid = tag("div", {"class": "cards"}, *cards)
         return tag("section", {"id": "gallery"}, heading, tag("p", {"class": "lead"}, note), grid)
 
+    def every_item(self, most_rows: int) -> Html:
+        """All evaluated items as a table, worst first, folded away."""
+        metric = metrics(proxies=False)[self.metric_name]
+        ranked = sorted(_by(self.items, "truth", metric.name), reverse=metric.better == "lower")[:most_rows]
+        if not ranked:
+            return tag("div")
+        names = list(dict.fromkeys(name for _, item_id in ranked for name in self.items[item_id].quality))
+        rows = []
+        for _, item_id in ranked:
+            item = self.items[item_id]
+            label = str(self._facts(item_id).get("label", item_id))
+            figures = [item.quality.get(name, {}).get(metric.name) for name in names]
+            cells = [tag("td", {"class": "num"}, "–" if figure is None else metric.shown(figure)) for figure in figures]
+            rows.append(
+                tag(
+                    "tr",
+                    {},
+                    tag("th", {"scope": "row"}, label),
+                    tag("td", {}, item.label_class),
+                    *cells,
+                    tag("td", {"class": "id"}, item_id),
+                )
+            )
+        titles = [*heads("Item", "Class", num=[method(name).title for name in names]), *heads("Id")]
+        left_out = sum(item.basis == "truth" for item in self.items.values()) - len(ranked)
+        more = f", {left_out} better ones left out" if left_out else ""
+        summary = tag("summary", {}, f"{metric.title} of every item with truth ({len(ranked)} rows, worst first{more})")
+        return tag("details", {}, summary, table(titles, rows, "sortable"))
+
     def _card(self, choice: Chosen) -> Html:
-        record = self.upstreams["evaluate"].records[choice.id]
+        item = self.items[choice.id]
         facts = self._facts(choice.id)
         head = tag(
             "header",
             {},
             tag("b", {}, str(facts.get("label", choice.id))),
-            tag("span", {"class": "class"}, str(record.facts.get("class", ""))),
+            tag("span", {"class": "class"}, item.label_class),
             tag("span", {"class": f"why why-{choice.why.replace(' ', '-')}"}, choice.why),
         )
-        turns, absent = self._turns(choice.id)
+        turns, absent = self._turns(item)
         rows = [self._inputs(choice.id)]
-        for name, _, _ in ROWS:
+        for name in (*turns, *absent):
             title = "Truth" if name == "truth" else method(name).title
             if name in turns:
                 picture = {"src": turns[name], "alt": f"{title}, {self.strip_views} views around it"}
                 strip = tag("div", {"class": "stage"}, tag("img", picture))
             else:
                 strip = _absent(absent[name])
-            rows.append(tag("div", {"class": "row"}, _row_name(name, title, record), strip))
+            rows.append(tag("div", {"class": "row"}, _row_name(name, title, item), strip))
         return tag("article", {"class": "card"}, head, *rows)
 
-    def _turns(self, item_id: str) -> tuple[dict[str, str], dict[str, str]]:
+    def _turns(self, item: Evaluated) -> tuple[dict[str, str], dict[str, str]]:
         """Strips by method, all to one scale, and for the others why there is none."""
         drawn, absent = {}, {}
-        for name, stage, file in ROWS:
-            upstream = self.upstreams[stage]
-            held = upstream.records.get(item_id)
-            if held is None or file not in held.files:
-                absent[name] = self._why_absent(item_id, stage)
-                continue
+        for name in (*SOURCES, *(name for name, record in item.records.items() if record.files)):
             try:
-                drawn[name] = strips.turntable(upstream.read(item_id, file), self.strip_views, self.strip_size_px)
-            except BadInput as error:
-                absent[name] = str(error)
+                drawn[name] = self._source_turn(item.id, name) if name in SOURCES else self._cast_turn(item, name)
+            except (BadInput, LookupError) as error:
+                absent[name] = str(error).strip("'")
         return dict(zip(drawn, strips.fitted(list(drawn.values())), strict=True)), absent
+
+    def _source_turn(self, item_id: str, name: str) -> ByteArray:
+        """A turn around a mesh that was not made here, with its textures. Raises LookupError: why there is none."""
+        upstream = self.upstreams[SOURCES[name]]
+        held = upstream.records.get(item_id)
+        if held is None or MESH not in held.files:
+            raise LookupError(self._why_absent(item_id, SOURCES[name]))
+        return strips.turntable(upstream.read(item_id, MESH), self.strip_views, self.strip_size_px)
+
+    def _cast_turn(self, item: Evaluated, name: str) -> ByteArray:
+        """A turn around a cast, as its kind draws it. Raises LookupError where it cannot be drawn from all sides."""
+        from models.rendering import turntable_cameras
+
+        record = item.records[name]
+        kind = plugins.load("casts", record.facts["kind"])
+        cast = kind.from_files({file: self.upstreams["evaluate"].read(record.id, file) for file in record.files})
+        cameras = turntable_cameras(self.strip_views, self.strip_size_px)
+        drawn: ByteArray | None = kind.rendering(cast, cameras, self.strip_size_px)
+        if drawn is None:
+            raise LookupError("it has no pictures from these sides")
+        return drawn
 
     def _facts(self, item_id: str) -> Mapping[str, Json]:
         found = self.upstreams["ingest"].records.get(item_id)
@@ -158,49 +204,16 @@ class Gallery:
             return f"no true mesh: the item is a {str(self._facts(item_id).get('kind', 'photo')).replace('_', ' ')}"
         if why := self.failures.get(stage, {}).get(item_id):
             return why
-        return "no mesh was made" if stage == "teach" else "not among the baselines, or not to be had for this class"
+        return "no mesh was made"
 
 
-def _row_name(name: str, title: str, record: Record) -> Html:
-    quality = record.quality.get(name, {})
-    figures = [
-        tag("span", {}, f"{(METRICS | PROXIES)[metric][0]} ", tag("em", {}, shown(metric, quality[metric])))
-        for metric in SHOWN_METRICS
-        if metric in quality
-    ]
+def _row_name(name: str, title: str, item: Evaluated) -> Html:
+    quality = item.quality.get(name, {})
+    known = metrics(proxies=False) | metrics(proxies=True)
+    names = [metric for metric in known if metric in quality][:MOST_METRICS]
+    figures = [tag("span", {}, f"{known[one].title} ", tag("em", {}, known[one].shown(quality[one]))) for one in names]
     return tag("div", {"class": f"row-name is-{name}"}, tag("b", {}, title), *figures)
 
 
 def _absent(why: str) -> Html:
     return tag("div", {"class": "stage absent"}, tag("span", {}, why))
-
-
-def every_item(upstreams: Mapping[str, Upstream], most_rows: int) -> Html:
-    """All evaluated items as a table, worst first, folded away."""
-    records = upstreams["evaluate"].records
-    ranked = sorted(_by(records, "truth", "chamfer"), reverse=True)[:most_rows]
-    if not ranked:
-        return tag("div")
-    names = list(dict.fromkeys(name for _, item_id in ranked for name in records[item_id].quality))
-    ingest = upstreams["ingest"].records
-    rows = []
-    for _, item_id in ranked:
-        record = records[item_id]
-        label = str(ingest[item_id].facts.get("label", item_id)) if item_id in ingest else item_id
-        figures = [record.quality.get(name, {}).get("chamfer") for name in names]
-        cells = [tag("td", {"class": "num"}, "–" if figure is None else shown("chamfer", figure)) for figure in figures]
-        rows.append(
-            tag(
-                "tr",
-                {},
-                tag("th", {"scope": "row"}, label),
-                tag("td", {}, str(record.facts.get("class", ""))),
-                *cells,
-                tag("td", {"class": "id"}, item_id),
-            )
-        )
-    titles = [*heads("Item", "Class", num=[method(name).title for name in names]), *heads("Id")]
-    left_out = sum(record.facts.get("basis") == "truth" for record in records.values()) - len(ranked)
-    more = f", {left_out} better ones left out" if left_out else ""
-    summary = tag("summary", {}, f"Chamfer of every item with truth ({len(ranked)} rows, worst first{more})")
-    return tag("details", {}, summary, table(titles, rows, "sortable"))

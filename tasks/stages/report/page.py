@@ -9,7 +9,9 @@ from pathlib import Path
 from tasks.engine.stage import Context, Json
 from tasks.engine.standing import Standing, status
 from tasks.order import ORDER
-from tasks.stages.report import Report, ReportParams, curves, figures, gallery, gate, health, lineage, recipes
+from tasks.stages.evaluate.methods import STUDENT
+from tasks.stages.evaluate.results import by_item
+from tasks.stages.report import Report, ReportParams, curves, figures, gate, health, lineage, recipes
 from tasks.stages.report.figures import Scores
 from tasks.stages.report.gallery import Gallery
 from tasks.stages.report.markup import Html, join, tag
@@ -34,13 +36,21 @@ def make_page(context: Context) -> str:
     stages = ORDER[: ORDER.index(Report.name)]
     standings = status(workspace, stages)
     scores = Scores.load(workspace.metrics_file("evaluate"), context.params.stage("evaluate").split)
-    evaluated = upstreams["evaluate"].records
-    pictures = Gallery(upstreams, _reasons(standings), params.strip_views, params.strip_size_px, context.progress)
+    evaluated = by_item(upstreams["evaluate"].records.values())
+    pictures = Gallery(
+        upstreams,
+        evaluated,
+        scores.metric,
+        _reasons(standings),
+        params.strip_views,
+        params.strip_size_px,
+        context.progress,
+    )
     body = [
         _header(params.title, scores, context),
-        figures.section(scores, evaluated, _latency(workspace)),
+        figures.section(scores, evaluated, _latencies(workspace)),
         pictures.section(params.num_items),
-        gallery.every_item(upstreams, params.most_rows),
+        pictures.every_item(params.most_rows),
         gate.section(upstreams, context.params.stage("gate"), params.num_gate_items),
         curves.section(upstreams["train"]),
         health.section(standings, health.medians(workspace, stages), params.most_rows),
@@ -84,10 +94,12 @@ def _header(title: str, scores: Scores, context: Context) -> Html:
     )
 
 
-def _latency(workspace: Workspace) -> Mapping[str, Json] | None:
-    """What evaluate timed on this machine, or None."""
-    path = workspace.local("evaluate") / "latency.json"
-    found: Mapping[str, Json] | None = json.loads(path.read_bytes()) if path.is_file() else None
+def _latencies(workspace: Workspace) -> dict[str, Mapping[str, Json]]:
+    """What evaluate timed on this machine, by the student's method."""
+    found = {}
+    for path in sorted(workspace.local("evaluate").glob("latency*.json")):
+        name = path.stem.partition(".")[2] or STUDENT
+        found[name] = json.loads(path.read_bytes())
     return found
 
 

@@ -168,7 +168,9 @@ def _choose(
     if block.on_new_data == "pin":
         return chooser.pin()
     if block.on_new_data == "warm_start":
-        return chooser.warm_start(block.epochs_of_a_warm_start, lambda record: _has_shape(record, choice, sources, context))
+        return chooser.warm_start(
+            block.epochs_of_a_warm_start, lambda record: _has_shape(record, choice, sources, context)
+        )
     return chooser.retrain()
 
 

@@ -66,14 +66,12 @@ class Choice:
     def settings(self, context: Context) -> dict[str, Json]:
         """What enters the key of it, beside the items: params, the plug-in's version, digests of pretrained weights."""
         name = self.block.student
-        use_only = getattr(type(self.plugin_params), "USE_ONLY", frozenset())
+        own = self.plugin_params
         find = getattr(self.plugin, "weights", None)
         weights = find(self.plugin_params, context.workspace) if find else ()
         return {
             "train": self.block.model_dump(mode="json", exclude=set(NOT_IN_KEY)),
-            "students": {
-                name: self.plugin_params.model_dump(mode="json", exclude={*use_only, *self.plugin_params.LOCAL})
-            },
+            "students": {name: own.model_dump(mode="json", exclude={*own.USE_ONLY, *own.LOCAL})},
             "version": context.versions.get(f"students.{name}", 1),
             "weights": [context.digest(path) if path.is_file() else "missing" for path in weights],
         }

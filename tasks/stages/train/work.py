@@ -12,7 +12,7 @@ from tasks.engine.stage import Context, Item, Json, Output, Upstream
 from tasks.stages.prepare import preparation
 from tasks.stages.train import EPOCHS, HISTORY, is_gated, sources_of
 from tasks.stages.train.new_data import Start, weights_of
-from tasks.stages.train.settings import Choice, choice
+from tasks.stages.train.settings import choice
 from tasks.stages.train.sources import Source, Sources
 
 if TYPE_CHECKING:

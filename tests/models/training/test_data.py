@@ -1,6 +1,6 @@
 import torch
-
 from models.training.data import draw_batch, drop_views
+
 from models.training.sampler import Stream, uniforms
 from tests.models.training import toy_shapes
 

@@ -2,10 +2,10 @@ import json
 
 import pytest
 import torch
+from models.training.data import ShapeSet
 from safetensors import safe_open
 
 from models.students.mesh_deform import Params, create
-from models.training.data import ShapeSet
 from models.training.distributed import weights_digest
 from models.training.engine import Result, train
 from models.training.recipe import Recipe

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from models.training.data import ShapeSet
 
 from models.students import FeatureSpec
-from models.training.data import ShapeSet
 
 VIEWS = ("front", "left", "back", "right")
 

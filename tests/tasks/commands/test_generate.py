@@ -4,12 +4,12 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from tests.tasks.stages.test_train import Shop
 
 from tasks.commands.generate import by_view, generate
 from tasks.engine.outcome import StageFailed
 from tasks.params import Params
 from tests.support import make_record, make_workspace
+from tests.tasks.stages.test_train import Shop
 
 
 @pytest.fixture

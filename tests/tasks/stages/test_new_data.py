@@ -6,7 +6,6 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from tests.tasks.stages.test_train import QUICK, VIEWS, Shop
 
 from tasks.collections.index import Held
 from tasks.collections.ledger import Ledger
@@ -25,6 +24,7 @@ from tasks.stages.prepare import preparation
 from tasks.stages.train import Train, TrainParams
 from tasks.stages.train.new_data import Start
 from tests.support import TOY_KEY, Running, make_record, make_workspace, run_task, wait_until
+from tests.tasks.stages.test_train import QUICK, VIEWS, Shop
 
 MODES = ("retrain", "warm_start", "pin")
 PIN, WARM, RETRAIN = ("(train.on_new_data: pin)", "(train.on_new_data: warm_start)", "(train.on_new_data: retrain)")

@@ -1,0 +1,144 @@
+"""`students`: every trained student that is held, published or not, with what sets it apart and what it is worth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from models.trained import WEIGHTS
+from tasks.collections.index import Held, ItemReader
+from tasks.collections.ledger import Ledger
+from tasks.collections.records import Record, from_line, read_items
+from tasks.engine.outcome import StageFailed
+from tasks.stages.evaluate.methods import STUDENT
+from tasks.stages.train.settings import MAIN
+from tasks.workspace import Workspace
+
+STAGE = "train"
+ID_LENGTH = 8
+
+
+@dataclass(frozen=True)
+class TrainedStudent:
+    """A finished training.
+
+    id: first 8 hex of the digest of its weights. names: what params.yaml calls it, none for one that only a trial or an
+    earlier state of things made. settings: by dotted name, those that are not the main student's. quality: of its
+    record. evaluated: its pooled figures where it is published and was evaluated. seconds: that its training took on
+    this machine. bytes: of its files.
+    """
+
+    id: str
+    names: list[str]
+    plugin: str
+    settings: dict[str, Any]
+    quality: Mapping[str, Any]
+    evaluated: Mapping[str, Any]
+    seconds: float | None
+    bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def list_students(workspace: Workspace) -> list[TrainedStudent]:
+    """The published ones first, the main one before its variants; then the others, the best validated first."""
+    published = read_items(workspace.items_file(STAGE))
+    main = published.get(MAIN)
+    base = dict(_leaves(main.facts["settings"])) if main else {}
+    seconds, evaluated = _seconds(workspace), _evaluated(workspace)
+    found: dict[str, TrainedStudent] = {}
+    for record in _held(workspace):
+        weights = record.files[WEIGHTS].sha256
+        names = [name for name, one in published.items() if one.files[WEIGHTS].sha256 == weights]
+        own = dict(_leaves(record.facts["settings"]))
+        differing = {
+            name: own.get(name) for name in sorted(own.keys() | base.keys()) if own.get(name) != base.get(name)
+        }
+        methods = [STUDENT if name == MAIN else name for name in names]
+        found[weights] = TrainedStudent(
+            id=weights[:ID_LENGTH],
+            names=sorted(names, key=lambda name: (name != MAIN, name)),
+            plugin=str(record.facts["student"]),
+            settings={name: own.get(name) for name in changed},
+            quality=dict(record.quality),
+            evaluated=next((evaluated[name] for name in methods if name in evaluated), {}),
+            seconds=seconds.get(record.key),
+            bytes=sum(entry.size for entry in record.files.values()),
+        )
+    return sorted(found.values(), key=_order)
+
+
+def open_student(workspace: Workspace, name: str) -> dict[str, bytes]:
+    """The files of a trained student: by what params.yaml calls it, or by the beginning of its id.
+
+    Raises StageFailed where nothing is trained, ValueError for a name that means none or several.
+    """
+    published = read_items(workspace.items_file(STAGE))
+    if not published and name == MAIN:
+        raise StageFailed(f"no trained student in {workspace.root}; run `lostwax run --until train`")
+    records = {record.files[WEIGHTS].sha256: record for record in _held(workspace)}
+    if (record := published.get(MAIN if name == STUDENT else name)) is not None:
+        matching = [record]
+    else:
+        matching = [record for weights, record in records.items() if len(name) >= 4 and weights.startswith(name)]
+    if len(matching) != 1:
+        known = [*published, *(weights[:ID_LENGTH] for weights in records)]
+        what = f"{name!r} means {len(matching)} students" if matching else f"there is no student {name!r}"
+        raise ValueError(f"{what}; `lostwax students` lists them: {', '.join(known)}")
+    (record,) = matching
+    held = Held(workspace.local(STAGE), workspace.shards_dir(STAGE), None)
+    held.refresh()
+    place = held.place(record.id, record.key)
+    if place is None:
+        raise StageFailed(
+            f"the bytes of student {name} are not here; run `dvc checkout` or `lostwax run --until train`"
+        )
+    reader = ItemReader(workspace.shards_dir(STAGE))
+    try:
+        return {file: reader.read(place, record, file) for file in record.files}
+    finally:
+        reader.close()
+
+
+def _held(workspace: Workspace) -> Iterator[Record]:
+    """Finished trainings on this machine; those of a lostwax that kept no settings are left out."""
+    held = Held(workspace.local(STAGE), workspace.shards_dir(STAGE), None)
+    held.refresh()
+    for line in held.lines():
+        record = from_line(line)
+        if "settings" in record.facts:
+            yield record
+
+
+def _seconds(workspace: Workspace) -> dict[str, float]:
+    """Of finished trainings, by key."""
+    if not (workspace.local(STAGE) / "ledger.db").is_file():
+        return {}
+    with Ledger(workspace.local(STAGE)) as ledger:
+        return ledger.seconds_by_key()
+
+
+def _evaluated(workspace: Workspace) -> dict[str, Mapping[str, Any]]:
+    """Pooled figures by method, of the split that was evaluated last."""
+    path = workspace.metrics_file("evaluate")
+    metrics = json.loads(path.read_text()) if path.is_file() else {}
+    split = next((name for name in ("test", "val", "train") if name in metrics), None)
+    pooled: dict[str, Mapping[str, Any]] = metrics.get(split, {}) if split else {}
+    return pooled
+
+
+def _leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, inner in value.items():
+        if isinstance(inner, Mapping):
+            yield from _leaves(inner, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", json.loads(json.dumps(inner))
+
+
+def _order(student: TrainedStudent) -> tuple[bool, bool, float, str]:
+    selected = student.quality.get("selected_by")
+    value = student.quality.get(f"val_{selected}", 0.0)
+    return MAIN not in student.names, not student.names, float(value), student.id
