@@ -54,9 +54,7 @@ def list_students(workspace: Workspace) -> list[TrainedStudent]:
         weights = record.files[WEIGHTS].sha256
         names = [name for name, one in published.items() if one.files[WEIGHTS].sha256 == weights]
         own = dict(_leaves(record.facts["settings"]))
-        differing = {
-            name: own.get(name) for name in sorted(own.keys() | base.keys()) if own.get(name) != base.get(name)
-        }
+        changed = [name for name in sorted(own.keys() | base.keys()) if own.get(name) != base.get(name)]
         methods = [STUDENT if name == MAIN else name for name in names]
         found[weights] = TrainedStudent(
             id=weights[:ID_LENGTH],

@@ -5,14 +5,19 @@ import pytest
 import torch
 
 from models.chamfer import chamfer
-from models.students import FeatureSpec
-from models.students.mesh_deform import SIZES, Params, create
+from models.losses.surfaces import sample_faces
+from models.needs import TEACHER, TOKENS, TRUTH, InHand
+from models.students import Ask, FeatureSpec, Spec
+from models.students.mesh_deform import SIZES, Params, create, needs
 from models.students.mesh_deform.icosphere import icosphere
 from models.students.mesh_deform.network import GraphBlock, ViewFusion, _NeighbourSum
-from models.training.sampler import Stream, uniforms
+from models.training.sampler import uniforms
+from models.training.trainable import Moment
 from tests.models.training import toy_shapes
+from tests.models.training.toy_shapes import VIEWS
 
 SPEC = toy_shapes.spec(grid=8, channels=16)
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +29,7 @@ def shapes():
 def student(shapes):
     """Calibrated, with every layer stirred so that none is at its zero start."""
     student = create(Params(), SPEC, seed=0)
-    student.calibrate(shapes)
+    student.calibrate(shapes, CPU)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in student.network.parameters():
@@ -32,25 +37,21 @@ def student(shapes):
     return student
 
 
-def tokens(shapes, num_items: int = 2) -> np.ndarray:
-    return shapes.tokens_NVHWC[:num_items].numpy()
-
-
-def vertices(meshes) -> np.ndarray:
-    return np.stack([mesh.vertices_N3 for mesh in meshes])
+def vertices(student, shapes, views=VIEWS, num_items: int = 2) -> np.ndarray:
+    """Of the predictions from some views of the first items."""
+    return np.stack([student.predict(shapes.given(item, views), Ask()).vertices_N3 for item in range(num_items)])
 
 
 def test_a_prediction_is_the_icosphere_moved(student, shapes):
-    meshes = student.predict(tokens(shapes))
-    assert [mesh.vertices_N3.shape for mesh in meshes] == [(2562, 3)] * 2
-    assert np.array_equal(meshes[0].faces_F3, icosphere(4).faces_F3)
+    mesh = student.predict(shapes.given(0), Ask())
+    assert mesh.vertices_N3.shape == (2562, 3)
+    assert np.array_equal(mesh.faces_F3, icosphere(4).faces_F3)
 
 
 def test_the_order_of_the_views_does_not_matter(student, shapes):
-    expected = vertices(student.predict(tokens(shapes)))
-    for order in itertools.permutations(range(4)):
-        views = tuple(SPEC.views[place] for place in order)
-        assert np.array_equal(vertices(student.predict(tokens(shapes)[:, list(order)], views)), expected)
+    expected = vertices(student, shapes)
+    for views in itertools.permutations(VIEWS):
+        assert np.array_equal(vertices(student, shapes, views), expected)
 
 
 def test_fusion_knows_a_view_by_its_name_alone():
@@ -64,34 +65,33 @@ def test_fusion_knows_a_view_by_its_name_alone():
 
 @pytest.mark.parametrize("views", [("front",), ("back", "left"), ("right", "front", "left")])
 def test_any_views_suffice_and_absent_ones_count_for_nothing(student, shapes, views):
-    places = [SPEC.views.index(name) for name in views]
-    few = vertices(student.predict(tokens(shapes)[:, places], views))
+    shown = [VIEWS.index(name) for name in views]
+    few = vertices(student, shapes, views)
     garbage, present = torch.full((2, 4, 8, 8, 16), 7.0), torch.zeros(2, 4, dtype=torch.bool)
-    garbage[:, places], present[:, places] = torch.from_numpy(tokens(shapes)[:, places]).float(), True
+    garbage[:, shown], present[:, shown] = shapes.tokens_NVHWC[:2, shown].float(), True
     with torch.no_grad():
         assert np.allclose(student.network(garbage, present).numpy(), few, atol=1e-5)
-    assert not np.allclose(few, vertices(student.predict(tokens(shapes))), atol=1e-3)
+    assert not np.allclose(few, vertices(student, shapes), atol=1e-3)
 
 
 def test_equal_images_under_other_names_are_other_views(student, shapes):
-    front = tokens(shapes)[:, :1]
-    assert not np.allclose(
-        vertices(student.predict(front, ("front",))), vertices(student.predict(front, ("left",))), atol=1e-4
-    )
+    grid = shapes.tokens_NVHWC[0, 0].numpy()
+    front, left = (InHand("one", {TOKENS: {view: grid}}, (TOKENS,)) for view in ("front", "left"))
+    one, other = (student.predict(item, Ask()).vertices_N3 for item in (front, left))
+    assert not np.allclose(one, other, atol=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("views", "shape", "match"),
+    ("grids", "match"),
     [
-        (("top",), (1, 1, 8, 8, 16), "takes one or more of"),
-        ((), (1, 0, 8, 8, 16), "takes one or more of"),
-        (("left", "left"), (1, 2, 8, 8, 16), "once each"),
-        (("left",), (1, 1, 8, 8, 17), r"the student takes \(1, 8, 8, 16\)"),
+        ({"top": np.zeros((8, 8, 16), np.float16)}, "views are top; the student takes one or more of front"),
+        ({}, "takes one or more of"),
+        ({"left": np.zeros((8, 8, 17), np.float16)}, r"the student takes \(8, 8, 16\) of silhouette"),
     ],
 )
-def test_views_and_grids_it_was_not_made_for_are_refused(student, views, shape, match):
+def test_views_and_grids_it_was_not_made_for_are_refused(student, grids, match):
     with pytest.raises(ValueError, match=match):
-        student.predict(np.zeros(shape, np.float16), views)
+        student.predict(InHand("one", {TOKENS: grids}, (TOKENS,)), Ask())
 
 
 def test_equal_seeds_give_equal_networks():
@@ -102,19 +102,20 @@ def test_equal_seeds_give_equal_networks():
 
 def test_the_closed_form_start_beats_the_mean_shape_on_unseen_items(shapes):
     student = create(Params(), SPEC, seed=0)
-    student.calibrate(shapes)
+    student.calibrate(shapes, CPU)
     unseen = toy_shapes.shapes(8, seed=2, grid=8, channels=16, num_points=2_000)
-    place = uniforms(torch.arange(8), (2_000, 3), seed=0, epoch=0, stream=Stream.SURFACE)
+    place = uniforms(torch.arange(8), (2_000, 3), seed=0, epoch=0, stream=1)
     with torch.no_grad():
         read = student.network(unseen.tokens_NVHWC.float(), unseen.present_NV)
         mean = student.network.space(torch.zeros(8, SIZES["tiny"].rank))
-    error, of_mean = (float(chamfer(student.sample(v, place), unseen.truth_NP3)) for v in (read, mean))
+    faces_F3 = torch.from_numpy(icosphere(4).faces_F3)
+    error, of_mean = (float(chamfer(sample_faces(v, faces_F3, place), unseen.truth_NP3)) for v in (read, mean))
     assert error < 0.8 * of_mean
 
 
 def test_an_item_is_read_in_training_as_if_it_were_unseen(shapes):
     student = create(Params(), SPEC, seed=0)
-    student.calibrate(shapes)
+    student.calibrate(shapes, CPU)
     fold_B = torch.arange(len(shapes)) % 4
     with torch.no_grad():
         standard = student.network.encoder.standard(shapes.tokens_NVHWC.float())
@@ -137,6 +138,42 @@ COUNTS = [("tiny", 660_992), ("small", 2_969_216), ("base", 15_102_368), ("refer
 
 @pytest.mark.parametrize(("preset", "num_parameters"), COUNTS)
 def test_sizes_of_the_presets(preset, num_parameters):
-    spec = FeatureSpec("dinov2", 768, (37, 37), ("front", "left", "back", "right"))
+    spec = Spec({"tokens": FeatureSpec("dinov2", 768, (37, 37), VIEWS).to_json()})
     network = create(Params(preset=preset), spec, seed=0).network
     assert sum(parameter.numel() for parameter in network.parameters()) == num_parameters
+
+
+@pytest.mark.parametrize(
+    ("preset", "start", "end"), [("balanced", 0.9, 0.3), ("conservative", 0.95, 0.5), ("aggressive", 0.8, 0.2)]
+)
+def test_alpha_presets_run_from_start_to_end(preset, start, end):
+    params = Params(alpha=preset)
+    assert params.alpha_at(0) == pytest.approx(start)
+    assert params.alpha_at(0.5) == pytest.approx((start + end) / 2)
+    assert params.alpha_at(1) == pytest.approx(end)
+
+
+def test_alpha_ends_can_be_set_one_by_one():
+    params = Params(alpha="aggressive", alpha_end=0.0)
+    assert (params.alpha_at(0), params.alpha_at(1)) == (pytest.approx(0.8), 0.0)
+
+
+def test_without_a_teacher_it_needs_the_truth_and_no_teachers_mesh():
+    assert needs(Params()).learned == (TEACHER,)
+    assert needs(Params(alpha="none")).learned == (TRUTH,)
+    assert TEACHER not in needs(Params(alpha="none")).all
+    with pytest.raises(ValueError, match="alpha is none"):
+        Params(alpha="none", alpha_start=0.5)
+
+
+def test_a_batch_is_the_same_whatever_it_is_cut_from(shapes):
+    student = create(Params(num_points=50, view_dropout=0.5), SPEC, seed=0)
+
+    def prepared(*items: int):
+        moment = Moment(step=3, num_steps=9, epoch=1, seed=3, items_B=torch.tensor(items))
+        return student.prepare(student.collate([shapes[item] for item in items]), moment)
+
+    whole, part = prepared(2, 0, 3), prepared(3)
+    assert whole["teacher"].shape == (3, 50, 3)
+    for name, value in part.items():
+        assert torch.equal(whole[name][2:], value), name

@@ -10,7 +10,7 @@ import torch
 
 from models.errors import ItemFailed
 from models.students.mesh_deform import Params, create
-from models.training.engine import Result, train
+from models.training.engine import Job, Result, train
 from models.training.memory import Exceeded, Fit, attempt
 from models.training.recipe import Recipe
 from tests.models.training import toy_shapes
@@ -18,14 +18,8 @@ from tests.models.training import toy_shapes
 SPEC = toy_shapes.spec(grid=4, channels=16)
 TRAINING = toy_shapes.shapes(6, seed=1, grid=4, channels=16, num_points=500)
 VALIDATION = toy_shapes.shapes(3, seed=2, grid=4, channels=16, num_points=500)
-QUICK = {
-    "epochs": 3,
-    "batch_size": 4,
-    "num_points": 64,
-    "validation_points": 64,
-    "validate_every_epochs": 1,
-    "checkpoint_every_steps": 2,
-}
+POINTS = {"num_points": 64, "validation_points": 64}
+QUICK = {"epochs": 3, "batch_size": 4, "validate_every_epochs": 1, "checkpoint_every_steps": 2}
 CPU = torch.device("cpu")
 
 
@@ -37,25 +31,24 @@ class Card:
     """A student whose batches fit up to a size, as on a small card; counts what it was asked for and refused."""
 
     def __init__(self, fits: int = 100, validation_fits: int = 100, error: type[Exception] = torch.OutOfMemoryError):
-        self.student = create(Params(), SPEC, seed=0)
+        self.student = create(Params(**POINTS), SPEC, seed=0)
         self.batches: list[int] = []
         self.refused = 0
         self.kill_at_batch = None
-        inputs, sample = self.student.inputs, self.student.sample
+        forward, validate = self.student.forward, self.student.validate
 
-        def limited_inputs(batch):
-            self.batches.append(len(batch.item_B))
+        def limited_forward(batch, moment):
+            self.batches.append(len(moment.items_B))
             if len(self.batches) == self.kill_at_batch:
                 raise Killed
-            self._allocate(len(batch.item_B), fits, error)
-            return inputs(batch)
+            self._allocate(len(moment.items_B), fits, error)
+            return forward(batch, moment)
 
-        def limited_sample(outputs, uniforms):
-            if not self.student.network.training:
-                self._allocate(len(outputs), validation_fits, error)
-            return sample(outputs, uniforms)
+        def limited_validate(batch, moment):
+            self._allocate(len(moment.items_B), validation_fits, error)
+            return validate(batch, moment)
 
-        self.student.inputs, self.student.sample = limited_inputs, limited_sample
+        self.student.forward, self.student.validate = limited_forward, limited_validate
 
     def _allocate(self, num_items, most, error):
         if num_items > most:
@@ -63,25 +56,15 @@ class Card:
             raise error("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     def trained(self, folder, progress=lambda _: None, **changes) -> Result:
-        recipe = Recipe(**QUICK | changes)
-        return train(
-            self.student,
-            TRAINING,
-            VALIDATION,
-            recipe,
-            device="cpu",
-            folder=folder,
-            config={},
-            progress=progress,
-        )
+        return train(self.student, TRAINING, VALIDATION, Recipe(**QUICK | changes), Job(folder, progress=progress))
 
 
 def losses(result: Result) -> list[float]:
-    return [row["loss"] for row in result.history.steps]
+    return [row["loss"] for row in result.steps]
 
 
 def validated(result: Result) -> list[float]:
-    return [row["val_chamfer"] for row in result.history.epochs]
+    return [row["val_chamfer"] for row in result.epochs]
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +97,7 @@ def test_a_training_with_room_is_split_as_asked_for_and_remembers_nothing(tmp_pa
 def test_a_split_batch_gives_the_bytes_of_one_that_was_split_from_the_start(tmp_path):
     asked = Card().trained(tmp_path / "asked", accumulate=2)
     forced = Card(fits=2).trained(tmp_path / "forced")
-    assert forced.history == asked.history
+    assert (forced.steps, forced.epochs) == (asked.steps, asked.epochs)
     assert all(torch.equal(value, asked.state[name]) for name, value in forced.state.items())
 
 
@@ -126,11 +109,11 @@ def test_parts_of_unequal_size_have_the_whole_batchs_losses(tmp_path):
 
 
 def test_where_not_even_one_item_fits_it_says_what_to_lower(tmp_path):
-    with pytest.raises(ItemFailed, match=r"with a micro-batch of 1 item: lower `num_points`.*2.00 GiB") as failed:
+    with pytest.raises(ItemFailed, match=r"with a micro-batch of 1 item: take a smaller student.*2.00 GiB") as failed:
         Card(fits=0).trained(tmp_path)
     assert failed.value.failure_class == "oom_gpu"
     assert "OutOfMemoryError" in failed.value.detail
-    with pytest.raises(ItemFailed, match="in the validation of 1 item: lower `validation_points`"):
+    with pytest.raises(ItemFailed, match="in the validation of 1 item: take a smaller student"):
         Card(validation_fits=0).trained(tmp_path / "validation")
 
 
@@ -224,6 +207,6 @@ def test_a_real_cuda_out_of_memory_is_recovered_from(tmp_path):
 def on_cuda(folder, progress=lambda _: None, *, batch_size) -> Result:
     spec = toy_shapes.spec(grid=16, channels=64)
     shapes = toy_shapes.shapes(32, seed=1, grid=16, channels=64, num_points=2_000)
-    recipe = Recipe(epochs=2, batch_size=batch_size, num_points=2_000, amp=False)
-    student = create(Params(preset="small"), spec, seed=0)
-    return train(student, shapes, None, recipe, device="cuda:0", folder=folder, config={}, progress=progress)
+    recipe = Recipe(epochs=2, batch_size=batch_size, precision="fp32")
+    student = create(Params(preset="small", num_points=2_000), spec, seed=0)
+    return train(student, shapes, None, recipe, Job(folder, device="cuda:0", progress=progress))

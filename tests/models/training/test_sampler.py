@@ -1,10 +1,11 @@
 import numpy as np
+import pytest
 import torch
 
-from models.training.sampler import Stream, batch_indices, permutation, steps_per_epoch, uniforms
+from models.training.sampler import batch_indices, normals, permutation, steps_per_epoch, uniforms, uniforms_at
 
 
-def draw(items: list[int], *, seed: int = 0, epoch: int = 0, stream: Stream = Stream.SURFACE) -> torch.Tensor:
+def draw(items: list[int], *, seed: int = 0, epoch: int = 0, stream: int = 1) -> torch.Tensor:
     return uniforms(torch.tensor(items), (1_000,), seed=seed, epoch=epoch, stream=stream)
 
 
@@ -40,10 +41,26 @@ def test_an_items_draws_do_not_depend_on_its_batch():
 
 def test_seed_epoch_item_and_stream_each_change_the_draws():
     reference = draw([1])
-    others = [draw([2]), draw([1], seed=1), draw([1], epoch=1), draw([1], epoch=-1), draw([1], stream=Stream.VIEWS)]
+    others = [draw([2]), draw([1], seed=1), draw([1], epoch=1), draw([1], epoch=-1), draw([1], stream=3)]
     assert all(abs(float(torch.corrcoef(torch.cat([reference, other]))[0, 1])) < 0.15 for other in others)
 
 
 def test_draws_are_the_same_on_every_machine():
-    drawn = uniforms(torch.tensor([5]), (3,), seed=1, epoch=2, stream=Stream.SUBSET)
+    drawn = uniforms(torch.tensor([5]), (3,), seed=1, epoch=2, stream=2)
     assert drawn.tolist() == [[0.3189436197280884, 0.21290570497512817, 0.7057979702949524]]
+
+
+def test_ragged_draws_are_rows_of_the_dense_ones():
+    draws = {"seed": 4, "epoch": 2, "stream": 1}
+    dense = uniforms(torch.tensor([5, 9]), (6, 3), **draws)
+    item_X, position_X = torch.tensor([9, 5, 9]), torch.tensor([0, 4, 5])
+    ragged = uniforms_at(item_X, position_X, 3, **draws)
+    assert torch.equal(ragged, torch.stack([dense[1, 0], dense[0, 4], dense[1, 5]]))
+
+
+def test_normals_have_mean_zero_deviation_one_and_normal_tails():
+    found = normals(torch.arange(200), (500,), seed=1, epoch=0, stream=2)
+    assert found.shape == (200, 500)
+    assert float(found.mean()) == pytest.approx(0, abs=0.02)
+    assert float(found.std()) == pytest.approx(1, abs=0.02)
+    assert float((found.abs() > 2).float().mean()) == pytest.approx(0.0455, abs=0.005)

@@ -2,22 +2,56 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import torch
-from models.training.data import ShapeSet
 
-from models.students import FeatureSpec
+from models.needs import TOKENS, InHand
+from models.students import FeatureSpec, Spec
+from models.training.trainable import Example
 
 VIEWS = ("front", "left", "back", "right")
 
 
-def spec(grid: int = 16, channels: int = 384) -> FeatureSpec:
-    return FeatureSpec("silhouette", channels, (grid, grid), VIEWS)
+def spec(grid: int = 16, channels: int = 384) -> Spec:
+    return Spec({"tokens": FeatureSpec("silhouette", channels, (grid, grid), VIEWS).to_json()})
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Examples of `mesh_deform`, stacked: N items with V views."""
+
+    tokens_NVHWC: torch.Tensor
+    present_NV: torch.Tensor
+    teacher_NP3: torch.Tensor
+    truth_NP3: torch.Tensor
+    has_truth_N: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.tokens_NVHWC)
+
+    def __getitem__(self, index: int) -> Example:
+        return {
+            "tokens": self.tokens_NVHWC[index],
+            "present": self.present_NV[index],
+            "teacher": self.teacher_NP3[index],
+            "truth": self.truth_NP3[index],
+            "has_truth": self.has_truth_N[index],
+        }
+
+    def without_truth(self) -> Shapes:
+        return replace(self, has_truth_N=torch.zeros_like(self.has_truth_N))
+
+    def given(self, index: int, views: tuple[str, ...] = VIEWS) -> InHand:
+        """What a prediction is made from: tokens of some of the views."""
+        grids = {view: self.tokens_NVHWC[index, VIEWS.index(view)].numpy() for view in views}
+        return InHand(f"toy-{index}", {TOKENS: grids}, (TOKENS,))
 
 
 def shapes(
     num_items: int, *, seed: int, grid: int = 16, channels: int = 384, num_points: int = 4_000, truth: bool = True
-) -> ShapeSet:
+) -> Shapes:
     """Superquadrics of random extents, squareness, taper and bend; the teacher is the truth with noise."""
     rng = np.random.default_rng(seed)
     lift = np.random.default_rng(0).normal(size=(16, channels)) / 4
@@ -29,7 +63,7 @@ def shapes(
         for view in range(4):
             tokens[item, view] = _silhouette_patches(dense, view, grid) @ lift
     teacher = points + rng.normal(scale=0.01, size=points.shape).astype(np.float32)
-    return ShapeSet(
+    return Shapes(
         torch.from_numpy(tokens),
         torch.ones(num_items, 4, dtype=torch.bool),
         torch.from_numpy(teacher),

@@ -1,13 +1,12 @@
 import torch
-from models.training.data import draw_batch, drop_views
 
-from models.training.sampler import Stream, uniforms
-from tests.models.training import toy_shapes
+from models.training.sampler import uniforms
+from models.view_dropout import drop_views
 
 
 def dropped(present: list[bool], rate: float, num_items: int = 2_000) -> torch.Tensor:
     present_BV = torch.tensor(present).expand(num_items, -1)
-    draws = uniforms(torch.arange(num_items), (1 + len(present),), seed=0, epoch=0, stream=Stream.VIEWS)
+    draws = uniforms(torch.arange(num_items), (1 + len(present),), seed=0, epoch=0, stream=3)
     return drop_views(present_BV, draws, rate)
 
 
@@ -29,13 +28,3 @@ def test_absent_views_stay_absent_and_a_single_one_is_kept():
 
 def test_without_dropout_all_views_are_kept():
     assert dropped([True] * 3, 0.0).all()
-
-
-def test_a_batch_is_the_same_whatever_it_is_cut_from():
-    shapes = toy_shapes.shapes(4, seed=0, grid=4, channels=8, num_points=200)
-    settings = {"seed": 3, "epoch": 1, "num_points": 50, "view_dropout": 0.5}
-    whole = draw_batch(shapes, torch.tensor([2, 0, 3]), **settings)
-    part = draw_batch(shapes, torch.tensor([3]), **settings)
-    for name in ("tokens_BVHWC", "present_BV", "teacher_BP3", "truth_BP3"):
-        assert torch.equal(getattr(whole, name)[2:], getattr(part, name))
-    assert torch.equal(whole.uniforms((7,), Stream.SURFACE)[2:], part.uniforms((7,), Stream.SURFACE))

@@ -3,8 +3,9 @@ import torch
 from pytorch3d.loss import mesh_edge_loss, mesh_laplacian_smoothing, mesh_normal_consistency
 from pytorch3d.structures import Meshes
 
-from models.losses import SurfaceRegularisers, distillation, sample_faces, total
+from models.losses.surfaces import SurfaceRegularisers, distillation, sample_faces
 from models.students.mesh_deform.icosphere import icosphere
+from models.training.terms import total
 
 
 def points(offset: float, batch: int = 2) -> torch.Tensor:
