@@ -158,6 +158,7 @@ class Params:
         """Ask for every block that exists, so that a mistake anywhere is told before anything runs."""
         for stage in map(load_stage, ORDER):
             block = self.stage(stage.name)
+            stage.check_params(self)
             for family, name in stage.plugins(self).items():
                 chosen_by = next((key for key in type(block).model_fields if getattr(block, key) == name), "")
                 self._check_plugin(family, name, (stage.name, chosen_by))

@@ -204,6 +204,9 @@ class Stage:
     watches: ClassVar[tuple[str, ...]] = ()
     """Blocks of other stages and families in params.yaml that its keys depend on: for dvc.yaml."""
 
+    def check_params(self, params: Any) -> None:
+        """Raises ValueError for params that are right one by one and cannot be together."""
+
     def idle(self, params: Any) -> str | None:
         """Why it has nothing to do under these params, or None. A function of params alone."""
         return None

@@ -31,8 +31,8 @@ TINY = {
     "teach": {"teacher": "visual_hull"},
     "teachers": {"visual_hull": {"resolution": 32, "num_gaussians": 64}},
     "gate": {},
-    "train": {"student": "mesh_deform", "epochs": 2, "batch_size": 4, "num_points": 200, "validation_points": 200},
-    "students": {"mesh_deform": {"preset": "tiny"}},
+    "train": {"student": "mesh_deform", "epochs": 2, "batch_size": 4},
+    "students": {"mesh_deform": {"preset": "tiny", "num_points": 200, "validation_points": 200}},
     "evaluate": {"num_points": 500, "iou_resolution": 16, "icosphere_fit_steps": 40},
     "report": {"num_items": 2, "strip_views": 2, "strip_size_px": 48},
 }

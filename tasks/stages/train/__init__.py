@@ -84,6 +84,10 @@ class Train(Stage):
     def key_params(self, params: Any) -> Json:
         return {}
 
+    def check_params(self, params: Any) -> None:
+        """Every variant's."""
+        choices(params)
+
     def wanted(self, context: Context) -> Iterator[Wanted]:
         """The students that params name. A key holds the student's settings, every file it reads and every fact that
         decides how it is used."""

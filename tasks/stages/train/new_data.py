@@ -122,12 +122,12 @@ class Chooser:
         found = self._published
         if found is None or found.key == self._key(self._items, None):
             return ""
+        if not trained_on(found):
+            return f"trained anew: the published student does not say what it was trained on {mode}"
         if found.facts.get("settings") != self._settings:
             return f"trained anew: params or versions have changed {mode}"
         if self._is_current(found):
             return f"trained anew: the published student's bytes are not here; `dvc checkout` may bring them {mode}"
-        if not trained_on(found):
-            return f"trained anew: the published student does not say what it was trained on {mode}"
         if gone := len(trained_on(found) - self._items):
             what = "item that it was trained on is" if gone == 1 else "items that it was trained on are"
             return f"trained anew: {gone} {what} gone, or no longer accepted by the gate {mode}"

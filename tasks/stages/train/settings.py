@@ -102,7 +102,12 @@ def _varied(params: Params, name: str, block: TrainParams) -> Params:
                 f"train.variants.{name}: {dotted!r} cannot vary; write train.KEY or students.NAME.KEY, for example "
                 "train.seed"
             )
-    return params.overridden(settings)
+    varied = params.overridden(settings)
+    try:
+        varied.plugin("students", varied.stage("train").student)
+    except ValueError as error:
+        raise ValueError(f"train.variants.{name}: {error}") from error
+    return varied
 
 
 def digest(value: Json) -> str:

@@ -1,14 +1,13 @@
 """What `generate` says where it cannot; a cast that succeeds is tested end to end."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
 
 from tasks.commands.generate import by_view, generate
 from tasks.engine.outcome import StageFailed
 from tasks.params import Params
-from tests.support import make_record, make_workspace
+from tests.support import make_workspace
 from tests.tasks.stages.test_train import Shop
 
 
@@ -25,8 +24,7 @@ def product(tmp_path_factory):
 @pytest.fixture
 def publish(monkeypatch):
     def publish(files):
-        upstream = SimpleNamespace(records={"train": make_record(files)}, read=lambda _, name: files[name])
-        monkeypatch.setattr("tasks.commands.generate.open_upstream", lambda workspace, name: upstream)
+        monkeypatch.setattr("tasks.commands.generate.open_student", lambda workspace, name: files)
 
     return publish
 
@@ -36,7 +34,7 @@ def test_without_a_trained_student_it_says_how_to_get_one(workspace, tmp_path):
         generate(workspace, Params({}), [], tmp_path / "x.glb")
 
 
-@pytest.mark.parametrize("lost", ["preparation", "features"])
+@pytest.mark.parametrize("lost", ["preparation", "forms"])
 def test_a_student_of_another_version_says_how_to_make_it_anew(workspace, publish, product, tmp_path, lost):
     description = json.loads(product["student.json"])
     del description[lost]

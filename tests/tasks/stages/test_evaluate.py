@@ -1,5 +1,5 @@
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +13,13 @@ from models.cameras import orbit_camera
 from models.errors import EmptyOutput
 from models.geometry import Mesh
 from models.metrics.silhouettes import silhouette
+from models.needs import TOKENS, Given
+from models.students import Ask
 from models.views import encode_png
 from tasks.collections.records import Record
-from tasks.engine.stage import Context, Item, Output
+from tasks.engine.stage import Context, Item, Output, Wanted
 from tasks.stages.evaluate import Evaluate
+from tasks.stages.evaluate.methods import record_id
 from tests.support import TOY_KEY, make_context, make_record
 
 PARAMS = {"evaluate": {"num_points": 1_000, "iou_resolution": 24, "icosphere_fit_steps": 10}}
@@ -24,6 +27,7 @@ SIZE_PX = 48
 VIEWS = ("front", "left")
 STUDENT = {"student.json": b"{}", "student.safetensors": b"weights"}
 METHODS = {"student", "teacher", "mean_shape", "nearest", "ellipsoid", "icosphere_fit"}
+Keys = dict[str, tuple[tuple[str, str], ...]]
 
 
 def ball(radius: float) -> Mesh:
@@ -55,7 +59,7 @@ class Shop:
 
     @staticmethod
     def stocked() -> "Shop":
-        shop = Shop({name: {} for name in ("features", "train", "teach", "ingest", "matte")})
+        shop = Shop({name: {} for name in Evaluate.upstreams})
         shop.upstreams["train"]["train"] = make_record(STUDENT, item_id="train"), STUDENT
         shop.add("train-a", 1, radius=0.3, split="train")
         shop.add("train-b", 2, radius=0.5, split="train")
@@ -68,7 +72,7 @@ class Shop:
         facts = {"class": "ball", "split": split, "has_truth": truth, "label": item_id}
         mesh = ball(radius)
         self._put("ingest", item_id, {"mesh.glb": mesh.to_glb()} if truth else {}, facts)
-        self._put("features", item_id, {"grids.safetensors": grids(seed)}, {"views": list(VIEWS)})
+        self._put("features", item_id, {"grids.safetensors": grids(seed)}, {"views": list(VIEWS), "encoder": "toy"})
         self._put("matte", item_id, matted(mesh), {})
         if teacher:
             self._put("teach", item_id, {"mesh.glb": ball(radius * 0.98).to_glb()}, {})
@@ -76,55 +80,74 @@ class Shop:
     def _put(self, stage: str, item_id: str, files: dict[str, bytes], facts: dict[str, Any]) -> None:
         self.upstreams[stage][item_id] = make_record(files, item_id=item_id, facts=facts), files
 
-    def context(self, folder: Path, **params: Any) -> Context:
-        return make_context(folder, {"evaluate": {**PARAMS["evaluate"], **params}}, upstreams=self.upstreams)
+    def context(self, folder: Path, *, train: Any = None, **params: Any) -> Context:
+        blocks = {"evaluate": {**PARAMS["evaluate"], **params}, "train": train or {}}
+        return make_context(folder, blocks, upstreams=self.upstreams)
 
-    def keys(self, folder: Path, **params: Any) -> dict[str, tuple[tuple[str, str], ...]]:
-        return {wanted.id: wanted.inputs for wanted in Evaluate().wanted(self.context(folder, **params))}
+    def wanted(self, folder: Path, item_id: str | None = None, **params: Any) -> list[Wanted]:
+        """Of one item, or of all."""
+        found = list(Evaluate().wanted(self.context(folder, **params)))
+        return [one for one in found if item_id in (None, one.item)]
 
-    def evaluated(self, folder: Path, item_id: str = "test-a", **params: Any) -> Output:
-        records = {stage: items[item_id][0] for stage, items in self.upstreams.items() if item_id in items}
-        item = Item(item_id, TOY_KEY, item_id, records, lambda stage, id_, name: self.upstreams[stage][id_][1][name])
-        return Evaluate().start(self.context(folder, **params))(item)
+    def keys(self, folder: Path, item_id: str = "test-a", **params: Any) -> Keys:
+        """What is in the keys of an item, by method."""
+        return {one.payload: one.inputs for one in self.wanted(folder, item_id, **params)}
+
+    def evaluated(self, folder: Path, item_id: str = "test-a", **params: Any) -> dict[str, Output]:
+        """Every method's output for an item."""
+        context = self.context(folder, **params)
+        wanted = self.wanted(folder, item_id, **params)
+        payloads = {one.id: one.payload for one in wanted}
+        run = Evaluate().start(replace(context, payload=payloads.__getitem__))
+
+        def read(stage: str, _: str, name: str) -> bytes:
+            return self.upstreams[stage][item_id][1][name]
+
+        return {one.payload: run(Item(one.id, TOY_KEY, one.label, one.records, read)) for one in wanted}
+
+    def quality(self, folder: Path, item_id: str = "test-a", **params: Any) -> dict[str, Any]:
+        """Figures by method."""
+        return {name: output.quality for name, output in self.evaluated(folder, item_id, **params).items()}
 
 
 class BallStudent:
     """Whatever it sees, a ball of radius .4."""
 
-    spec = SimpleNamespace(views=("front", "left", "back"))
     network = SimpleNamespace(to=lambda device: None)
     vertices_scale = 1.0
 
-    def predict(self, tokens_BVHWC: np.ndarray, views: tuple[str, ...]) -> list[Mesh]:
-        assert tokens_BVHWC.shape == (1, len(views), 8, 8, 4)
-        return [Mesh(ball(0.4).vertices_N3 * np.float32(self.vertices_scale), ball(0.4).faces_F3)]
+    def predict(self, item: Given, ask: Ask) -> Mesh:
+        assert set(item(TOKENS)) == set(VIEWS)
+        return Mesh(ball(0.4).vertices_N3 * np.float32(self.vertices_scale), ball(0.4).faces_F3)
+
+    def asks(self, item: Given) -> dict[str, Ask]:
+        return {}
 
 
 @pytest.fixture(autouse=True)
 def student(monkeypatch: pytest.MonkeyPatch) -> BallStudent:
     made = BallStudent()
-    monkeypatch.setattr("tasks.stages.evaluate.judge.load_student", lambda files: made)
+    monkeypatch.setattr("tasks.stages.evaluate.judge.load_student", lambda files, options: made)
     monkeypatch.setattr("tasks.stages.evaluate.latency.TIME_LIMIT_S", 0.01)
     return made
 
 
 def test_every_method_is_compared_with_the_truth(tmp_path: Path) -> None:
-    output = Shop.stocked().evaluated(tmp_path)
-    chamfer = {method: figures["chamfer"] for method, figures in output.quality.items()}
-    assert set(chamfer) == METHODS
-    assert output.facts["basis"] == "truth"
+    outputs = Shop.stocked().evaluated(tmp_path)
+    chamfer = {method: output.quality["chamfer"] for method, output in outputs.items()}
+    assert set(chamfer) == METHODS | {"floor"}
+    assert {output.facts["basis"] for output in outputs.values()} == {"truth"}
     assert chamfer["student"] == pytest.approx(0.05, abs=0.01)
     mean_volume_radius = ((0.3**3 + 0.5**3) / 2) ** (1 / 3)
     assert chamfer["mean_shape"] == pytest.approx(0.45 - mean_volume_radius, abs=0.015)
     assert chamfer["ellipsoid"] < chamfer["nearest"]
-    assert output.facts["floor"]["chamfer"] < chamfer["icosphere_fit"] < chamfer["student"]
-    assert set(output.files) == {"student.glb", "mean_shape.glb", "nearest.glb"}
+    assert chamfer["floor"] < chamfer["icosphere_fit"] < chamfer["student"]
+    assert {method for method, output in outputs.items() if output.files} == {"student", "mean_shape"}
+    assert set(outputs["student"].files) == {"mesh.glb"}
 
 
 def test_nearest_is_the_training_item_of_the_nearest_features(tmp_path: Path) -> None:
-    output = Shop.stocked().evaluated(tmp_path)
-    assert output.facts["nearest"] == "train-b"
-    assert Mesh.from_glb(output.files["nearest.glb"]).extents == pytest.approx([1, 1, 1], abs=0.01)
+    assert Shop.stocked().evaluated(tmp_path)["nearest"].facts["nearest"] == "train-b"
 
 
 def test_equal_inputs_give_equal_outputs(tmp_path: Path) -> None:
@@ -134,24 +157,50 @@ def test_equal_inputs_give_equal_outputs(tmp_path: Path) -> None:
 def test_a_missing_teacher_leaves_its_column_out(tmp_path: Path) -> None:
     shop = Shop.stocked()
     shop.add("test-b", 5, radius=0.4, split="test", teacher=False)
-    assert set(shop.evaluated(tmp_path, "test-b").quality) == METHODS - {"teacher"}
+    assert set(shop.quality(tmp_path, "test-b")) == (METHODS | {"floor"}) - {"teacher"}
 
 
 def test_without_truth_only_labelled_proxies_are_given(tmp_path: Path) -> None:
     shop = Shop.stocked()
     shop.add("test-b", 5, radius=0.45, split="test", truth=False)
-    output = shop.evaluated(tmp_path, "test-b")
-    assert output.facts["basis"] == "proxy"
-    assert set(output.quality["student"]) == {"proxy_chamfer_to_teacher", "proxy_silhouette_iou"}
-    assert set(output.quality["teacher"]) == {"proxy_silhouette_iou"}
-    assert output.quality["student"]["proxy_silhouette_iou"] == pytest.approx((0.4 / 0.45) ** 2, abs=0.05)
-    assert "icosphere_fit" not in output.quality
+    outputs = shop.evaluated(tmp_path, "test-b")
+    assert {output.facts["basis"] for output in outputs.values()} == {"proxy"}
+    quality = {method: output.quality for method, output in outputs.items()}
+    assert set(quality["student"]) == {"proxy_chamfer_to_teacher", "proxy_silhouette_iou"}
+    assert set(quality["teacher"]) == {"proxy_silhouette_iou"}
+    assert quality["student"]["proxy_silhouette_iou"] == pytest.approx((0.4 / 0.45) ** 2, abs=0.05)
+    assert not {"icosphere_fit", "floor"} & quality.keys()
 
 
 def test_a_diverged_student_is_an_empty_output(tmp_path: Path, student: BallStudent) -> None:
     student.vertices_scale = float("nan")
-    with pytest.raises(EmptyOutput, match="diverged"):
+    with pytest.raises(EmptyOutput, match="not finite"):
         Shop.stocked().evaluated(tmp_path)
+
+
+def test_further_asks_of_the_student_are_measured_by_name(tmp_path: Path, student: BallStudent) -> None:
+    student.asks = lambda item: {"smaller": Ask(options={"scale": 0.5})}  # type: ignore[method-assign]
+    predict = student.predict
+
+    def scaled(item: Given, ask: Ask) -> Mesh:
+        mesh = predict(item, ask)
+        return Mesh(mesh.vertices_N3 * np.float32(ask.options.get("scale", 1)), mesh.faces_F3)
+
+    student.predict = scaled  # type: ignore[method-assign]
+    quality = Shop.stocked().quality(tmp_path)["student"]
+    assert quality["chamfer"] == pytest.approx(0.05, abs=0.01)
+    assert quality["smaller/chamfer"] == pytest.approx(0.25, abs=0.01)
+
+
+def test_another_student_or_baseline_leaves_the_keys_of_the_others_alone(tmp_path: Path) -> None:
+    shop = Shop.stocked()
+    before = shop.keys(tmp_path)
+    shop.upstreams["train"]["seed1"] = make_record(STUDENT, item_id="seed1"), STUDENT
+    after = shop.keys(tmp_path, train={"variants": {"seed1": {"train.seed": 1}}})
+    assert after.keys() - before.keys() == {"seed1"}
+    assert {method: after[method] for method in before} == before
+    fewer = shop.keys(tmp_path, baselines=["ellipsoid"])
+    assert all(before[method] == inputs for method, inputs in fewer.items())
 
 
 def test_references_are_made_once_and_anew_when_a_training_item_changes(tmp_path: Path) -> None:
@@ -168,55 +217,77 @@ def test_references_are_made_once_and_anew_when_a_training_item_changes(tmp_path
 
 
 def test_latency_lies_beside_the_records_and_not_in_them(tmp_path: Path) -> None:
-    output = Shop.stocked().evaluated(tmp_path)
+    outputs = Shop.stocked().evaluated(tmp_path)
     latency = json.loads((tmp_path / "work" / "latency.json").read_text())
     assert 0 < latency["p50_s"] <= latency["p95_s"]
     assert latency["num_runs"] >= 10
-    assert "p50" not in json.dumps([output.quality, output.facts])
+    assert "p50" not in json.dumps([[output.quality, output.facts] for output in outputs.values()])
 
 
 def test_only_the_chosen_split_is_wanted(tmp_path: Path) -> None:
     shop = Shop.stocked()
-    assert set(shop.keys(tmp_path)) == {"test-a"}
-    assert set(shop.keys(tmp_path, split="train")) == {"train-a", "train-b"}
+    assert {one.item for one in shop.wanted(tmp_path)} == {"test-a"}
+    assert {one.item for one in shop.wanted(tmp_path, split="train")} == {"train-a", "train-b"}
     context = shop.context(tmp_path)
     assert Evaluate().unwanted("train-a", context) == "it is in the train split; test is evaluated"
     assert [Evaluate().unwanted(item_id, context) for item_id in ("test-a", "new")] == [None, None]
 
 
-def test_the_key_follows_the_student_the_item_and_the_training_items(tmp_path: Path) -> None:
-    before = Shop.stocked().keys(tmp_path)["test-a"]
-    assert Shop.stocked().keys(tmp_path)["test-a"] == before
-    retrained, taught, grown = Shop.stocked(), Shop.stocked(), Shop.stocked()
+def test_an_items_records_have_ids_that_the_plan_can_foresee(tmp_path: Path) -> None:
+    shop = Shop.stocked()
+    wanted = shop.wanted(tmp_path)
+    assert {one.id for one in wanted} == set(Evaluate().ids_of("test-a", shop.context(tmp_path).params))
+    assert all(one.id.startswith("test-a-") for one in wanted)
+
+
+def test_each_methods_key_follows_what_it_reads(tmp_path: Path) -> None:
+    before = Shop.stocked().keys(tmp_path)
+    assert Shop.stocked().keys(tmp_path) == before
+    retrained, taught, grown, moved = Shop.stocked(), Shop.stocked(), Shop.stocked(), Shop.stocked()
     files = {**STUDENT, "student.safetensors": b"other weights"}
     retrained.upstreams["train"]["train"] = make_record(files, item_id="train"), files
-    taught.add("test-a", 2, radius=0.45, split="test", teacher=False)
-    del taught.upstreams["teach"]["test-a"]
+    other = {"mesh.glb": ball(0.2).to_glb()}
+    taught.upstreams["teach"]["test-a"] = make_record(other, item_id="test-a"), other
     grown.add("train-c", 3, radius=0.2, split="train")
-    assert all(shop.keys(tmp_path)["test-a"] != before for shop in (retrained, taught, grown))
+    moved.add("test-a", 2, radius=0.44, split="test")
+
+    def changed(shop: Shop) -> set[str]:
+        after = shop.keys(tmp_path)
+        return {method for method in before if after[method] != before[method]}
+
+    assert changed(retrained) == {"student"}
+    assert changed(taught) == {"teacher"}
+    assert changed(grown) == {"mean_shape", "nearest"}
+    assert changed(moved) == METHODS | {"floor"}
 
 
-def test_training_items_do_not_matter_to_methods_that_ignore_them(tmp_path: Path) -> None:
-    grown = Shop.stocked()
-    grown.add("train-c", 3, radius=0.2, split="train")
-    assert grown.keys(tmp_path, baselines=["ellipsoid"]) == Shop.stocked().keys(tmp_path, baselines=["ellipsoid"])
+def test_whether_there_is_truth_is_in_the_key(tmp_path: Path) -> None:
+    shop = Shop.stocked()
+    before = shop.keys(tmp_path)["student"]
+    record, files = shop.upstreams["ingest"]["test-a"]
+    shop.upstreams["ingest"]["test-a"] = replace(record, facts={**record.facts, "has_truth": False}), files
+    assert dict(shop.keys(tmp_path)["student"])["ingest facts"] != dict(before)["ingest facts"]
 
 
-def test_views_that_no_method_reads_are_not_in_the_key(tmp_path: Path) -> None:
-    names = {name for name, _ in Shop.stocked().keys(tmp_path)["test-a"]}
-    assert {"matte/view.front.png", "matte/view.left.png", "matte/cameras.json"} <= names
-    assert "matte/view.ring_00.png" not in names
+def test_views_that_a_method_does_not_read_are_not_in_its_key(tmp_path: Path) -> None:
+    names = {method: {name for name, _ in inputs} for method, inputs in Shop.stocked().keys(tmp_path).items()}
+    assert {"matte/view.front.png", "matte/view.left.png", "matte/cameras.json"} <= names["ellipsoid"]
+    assert "matte/view.ring_00.png" not in names["ellipsoid"]
+    assert not any(name.startswith("matte/") for name in names["student"])
 
 
 def test_items_are_skipped_with_the_reason_where_nothing_can_be_compared(tmp_path: Path) -> None:
     shop = Shop.stocked()
     shop.add("test-b", 5, radius=0.45, split="test", truth=False, teacher=False)
     del shop.upstreams["matte"]["test-b"]
-    skips = {wanted.id: wanted.skip for wanted in Evaluate().wanted(shop.context(tmp_path))}
-    assert skips["test-a"] is None
-    assert "nothing to compare with" in str(skips["test-b"])
+    assert {one.skip for one in shop.wanted(tmp_path, "test-a")} == {None}
+    (skipped,) = shop.wanted(tmp_path, "test-b")
+    assert "nothing to compare with" in str(skipped.skip)
+    del shop.upstreams["features"]["test-b"]
+    (skipped,) = shop.wanted(tmp_path, "test-b")
+    assert skipped.skip == "it has no encoder tokens"
     del shop.upstreams["train"]["train"]
-    (skipped, _) = Evaluate().wanted(shop.context(tmp_path))
+    (skipped,) = shop.wanted(tmp_path, "test-a")
     assert "no trained student" in str(skipped.skip)
 
 
@@ -227,8 +298,9 @@ def test_metrics_pool_by_method_and_class_and_name_protocol_and_floor(tmp_path: 
     context = shop.context(tmp_path)
     records = []
     for item_id in ("test-c", "test-b", "test-a"):
-        output = shop.evaluated(tmp_path, item_id)
-        records.append(make_record({}, item_id=item_id, facts=output.facts, quality=output.quality))
+        for method, output in shop.evaluated(tmp_path, item_id).items():
+            own = record_id(item_id, method)
+            records.append(make_record({}, item_id=own, facts=output.facts, quality=output.quality))
     metrics = Evaluate().metrics(iter(records), context)
     test = metrics["test"]
     rows = {row["id"]: row for row in metrics["per_item"]}

@@ -3,10 +3,12 @@
 import hashlib
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
+from models.students import Spec
+from models.trained import describe, description_bytes
 from tasks.collections.index import Held
 from tasks.collections.ledger import Ledger
 from tasks.collections.records import Record, from_line, read_items, to_line
@@ -23,8 +25,9 @@ from tasks.params import Params
 from tasks.stages.prepare import preparation
 from tasks.stages.train import Train, TrainParams
 from tasks.stages.train.new_data import Start
+from tasks.stages.train.settings import Choice
 from tests.support import TOY_KEY, Running, make_record, make_workspace, run_task, wait_until
-from tests.tasks.stages.test_train import QUICK, VIEWS, Shop
+from tests.tasks.stages.test_train import POINTS, QUICK, VIEWS, Shop
 
 MODES = ("retrain", "warm_start", "pin")
 PIN, WARM, RETRAIN = ("(train.on_new_data: pin)", "(train.on_new_data: warm_start)", "(train.on_new_data: retrain)")
@@ -34,7 +37,7 @@ class Foundry:
     """A workspace with the upstream collections of a Shop. Its students are made by hand, of no more than facts."""
 
     def __init__(self, folder) -> None:
-        self.workspace = make_workspace(folder, {"run": {"workers": 1}, "train": QUICK})
+        self.workspace = make_workspace(folder, {"run": {"workers": 1}, "train": QUICK, "students": POINTS})
         self.shop = Shop()
         self.bring()
 
@@ -57,20 +60,21 @@ class Foundry:
         for upstream in upstreams.values():
             upstream.load("train")
         recipe = make_recipe(stage, params, {}, workspace, stats.digest)
-        context = planning_context(stage, workspace, params, stats, upstreams)
+        context = planning_context(stage, workspace, params, stats, upstreams, {})
         plan = plan_stage(stage, context, recipe, held, {}, params.run.attempts)
         stats.close()
         return plan
 
     def params(self, mode: str = "retrain", **train) -> Params:
-        return Params({"run": {"workers": 1}, "train": QUICK | {"on_new_data": mode} | train})
+        return Params({"run": {"workers": 1}, "train": QUICK | {"on_new_data": mode} | train, "students": POINTS})
 
     def train(self, mode: str = "retrain", *, publish: bool = True, **train) -> Record:
         """Finish the one pending training as a worker would, and publish it."""
         plan = self.plan(mode, **train)
         (task,) = plan.pending
         files = {"student.safetensors": f"weights of {task.key}".encode(), "student.json": self._description()}
-        facts = {"items": self.trainable(), **(task.payload or {})}
+        start = Start(**task.payload["start"]).to_json() if task.payload["start"] else {}
+        facts = {"items": self.trainable(), "settings": task.payload["settings"], **start}
         record = make_record(files, item_id="train", key=task.key, facts=facts, recipe=plan.recipe.name)
         self._publish("train", [(record, files)], publish)
         return record
@@ -92,10 +96,11 @@ class Foundry:
     def _description(self) -> bytes:
         shown = {view for record, _ in self.shop.upstreams["features"].values() for view in record.facts["views"]}
         views = [view for view in VIEWS if view in shown]
-        features = {"encoder": "toy", "channels": 8, "grid": [4, 4], "views": views}
-        params = self.params().plugin("students", "mesh_deform").model_dump(mode="json")
-        description = {"student": "mesh_deform", "params": params, "features": features}
-        return f"{json.dumps(description | {'preparation': preparation(self.params())}, indent=1)}\n".encode()
+        tokens = {"encoder": "toy", "channels": 8, "grid": [4, 4], "views": views}
+        choice = Choice("train", self.params())
+        spec = Spec({"tokens": tokens})
+        kept = preparation(choice.params, choice.needs)
+        return description_bytes(describe("mesh_deform", choice.plugin_params, spec, kept))
 
     def _publish(self, stage, items, publish=True) -> None:
         local = self.workspace.local(stage)
@@ -106,6 +111,7 @@ class Foundry:
         spool.seal()
         if publish:
             lines = sorted(to_line(record) for record, _ in items)
+            self.workspace.items_file(stage).parent.mkdir(parents=True, exist_ok=True)
             self.workspace.items_file(stage).write_bytes(b"".join(lines))
 
 
@@ -129,7 +135,7 @@ def is_fresh(plan: StagePlan, record: Record | None = None) -> bool:
 
 def cold(plan: StagePlan) -> bool:
     """Whether one student is to be trained from scratch."""
-    return [task.payload for task in plan.pending] == [None]
+    return [task.payload["start"] for task in plan.pending] == [None]
 
 
 def test_what_new_data_mean_is_not_part_of_the_key(foundry):
@@ -142,21 +148,20 @@ def test_what_new_data_mean_is_not_part_of_the_key(foundry):
 
 
 def test_a_key_made_before_there_was_a_choice_is_still_the_key(foundry):
-    assert foundry.plan().recipe.content["params"].keys() == TrainParams.model_fields.keys() - {
-        "checkpoint_every_steps",
-        "on_new_data",
-        "warm_start_epochs",
-    }
     (wanted,) = Train().wanted(foundry.shop.context(foundry.workspace.root))
+    left_out = {"checkpoint_every_steps", "on_new_data", "variants", "warm_start_epochs"}
+    assert wanted.payload["settings"]["train"].keys() == TrainParams.model_fields.keys() - left_out
     names = [name for name, _ in wanted.inputs]
-    assert names[:5] == [
+    assert names[:7] == [
+        "settings",
         "preparation",
+        "features/train-0/encoder",
         "features/train-0/grids.safetensors",
-        "teach/train-0/mesh.glb",
         "ingest/train-0/mesh.glb",
+        "teach/train-0/mesh.glb",
         "facts/train-0",
     ]
-    assert len(names) == 1 + 7 * 4
+    assert len(names) == 2 + 7 * 5
 
 
 def test_retrain_trains_anew_over_everything(foundry):
@@ -250,7 +255,7 @@ def test_a_warm_start_goes_out_from_the_published_weights_over_everything(foundr
     plan = foundry.plan("warm_start", epochs=QUICK["epochs"])
     weights = first.files["student.safetensors"].sha256
     (task,) = plan.pending
-    assert task.payload == {"warm_from": weights, "warm_epochs": 1}
+    assert task.payload["start"] == {"weights": weights, "epochs": 1}
     assert plan.notes == [f"3 new items: warm start from {weights[:8]}, 1 epoch {WARM}"]
     assert plan.stale == {"train"}
 
@@ -361,14 +366,16 @@ def test_the_plan_says_what_is_left_out_and_what_is_started_from(foundry):
 def trained(shop: Shop, folder, published: Output | None = None, **params) -> Output:
     """The shop's student, going out from a published one where there is one."""
     context = shop.context(folder, **params)
+    payload = shop.wanted(folder, **params).payload
     if published is not None:
         record = make_record(published.files, item_id="train", facts=published.facts)
         start = Start(record.files["student.safetensors"].sha256, context.params.stage("train").epochs_of_a_warm_start)
         context = replace(
             context,
             published=Upstream("train", {"train": record}, lambda record, name: published.files[name]),
-            payload=lambda _: start.to_json(),
         )
+        payload = payload | {"start": asdict(start)}
+    context = replace(context, payload=lambda _: payload)
     return Train().start(context)(Item("train", TOY_KEY, "train", {}, lambda *_: b"", folder / "item"))
 
 
@@ -377,7 +384,8 @@ def epochs(output: Output) -> list[float]:
 
 
 def test_a_warm_start_begins_where_the_published_student_ended(tmp_path):
-    settings = {"epochs": 12, "num_points": 256, "validation_points": 512, "learning_rate": 1e-3}
+    points = {"mesh_deform": {"num_points": 256, "validation_points": 512}}
+    settings = {"epochs": 12, "learning_rate": 1e-3, "students": points}
     shop = Shop()
     first = trained(shop, tmp_path / "first", **settings)
     shop.add("a-new-one", split="train")
@@ -395,16 +403,19 @@ def test_a_warm_start_begins_where_the_published_student_ended(tmp_path):
 
 def test_a_warm_start_from_other_weights_than_planned_is_refused(tmp_path):
     context = Shop().context(tmp_path)
-    planned = replace(context, payload=lambda _: Start("f" * 64, 1).to_json())
+    planned = replace(context, payload=lambda _: {"settings": {}, "start": {"weights": "f" * 64, "epochs": 1}})
     with pytest.raises(ValueError, match="the published student is not ffffffff, from which to start; run again"):
         Train().start(planned)(Item("train", TOY_KEY, "train", {}, lambda *_: b"", tmp_path / "item"))
 
 
 def test_a_killed_warm_start_goes_on_from_the_same_weights_and_ends_the_same(tmp_path):
     foundry = Foundry(tmp_path / "killed")
-    settings = {"checkpoint_every_steps": 1, "on_new_data": "warm_start", "warm_start_epochs": 6, "num_points": 1000}
+    settings = {"checkpoint_every_steps": 1, "on_new_data": "warm_start", "warm_start_epochs": 6}
+    points = {"mesh_deform": {"num_points": 1000, "validation_points": 64}}
     workspace = foundry.workspace
-    (workspace.root / "params.yaml").write_text(json.dumps({"run": {"workers": 1}, "train": QUICK | settings}))
+    (workspace.root / "params.yaml").write_text(
+        json.dumps({"run": {"workers": 1}, "train": QUICK | settings, "students": points})
+    )
     assert run_task("train", workspace).exit_code == OK
     foundry.bring("new")
     twin = make_workspace(tmp_path / "twin")

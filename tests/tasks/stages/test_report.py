@@ -14,11 +14,14 @@ import numpy as np
 import pytest
 
 from models.geometry import Mesh
+from models.metric import Metric
 from models.metrics import Protocol
 from models.views import encode_png
 from tasks.collections.ledger import Attempt, Ledger
 from tasks.collections.records import Record
 from tasks.engine.stage import Context
+from tasks.stages.evaluate.methods import record_id
+from tasks.stages.evaluate.results import by_item
 from tasks.stages.evaluate.summary import summarise
 from tasks.stages.report import PAGE, Report, charts, markup, strips
 from tasks.stages.report.gallery import choose
@@ -67,12 +70,22 @@ def make_upstreams(num_items: int = 3, *, truth: bool = True, teacher: bool = Tr
             quality |= {"teacher": figures(0.01)} if teacher else {}
         else:
             quality = {"student": {"proxy_chamfer_to_teacher": 0.03}}
-        facts = {"class": "shoe", "basis": "truth", "floor": figures(0.005)} if truth else {"basis": "proxy"}
-        files = {"student.glb": box(0.3), "mean_shape.glb": box(0.2)}
-        add(made, "evaluate", item_id, files, quality=quality, facts={"class": "shoe", **facts})
+            quality["floor"] = figures(0.005)
+        files = {"student": {"mesh.glb": box(0.3)}, "mean_shape": {"mesh.glb": box(0.2)}}
+        for name, values in quality.items():
+            add_evaluated(made, item_id, name, values, files.get(name, {}), "truth" if truth else "proxy")
     history = {"steps": [step(1), step(2)], "epochs": [{"epoch": 1, "step": 2, "loss": 1.0, "val_chamfer": 0.03}]}
-    add(made, "train", "train", {"history.json": json.dumps(history).encode()}, quality={"val_chamfer": None})
+    trained = {"val_chamfer": 0.03, "selected_by": "chamfer"}
+    files = {"history.json": json.dumps(history).encode()}
+    add(made, "train", "train", files, quality=trained, facts={"student": "mesh_deform"})
     return made
+
+
+def add_evaluated(
+    made: Collections, item_id: str, name: str, quality: dict[str, float], files: dict[str, bytes], basis: str
+) -> None:
+    facts = {"item": item_id, "method": name, "class": "shoe", "basis": basis, "kind": "mesh"}
+    add(made, "evaluate", record_id(item_id, name), files, quality=quality, facts=facts)
 
 
 def figures(chamfer: float) -> dict[str, float]:
@@ -132,15 +145,14 @@ class Reader(HTMLParser):
 
 def test_the_headline_compares_student_mean_shape_and_teacher_in_words(tmp_path: Path) -> None:
     text = visible(page_of(report_context(tmp_path, make_upstreams())))
-    said = "mean Chamfer distance of 0.0210 is 48 % below the class mean shape’s 0.0400; the teacher stands at 0.0100."
+    said = "mean Chamfer of 0.0210 is 48 % below the class mean shape’s 0.0400; the teacher stands at 0.0100."
     assert said in text
 
 
 def test_the_headline_owns_up_to_a_baseline_that_beats_the_student(tmp_path: Path) -> None:
     collections = make_upstreams()
-    for item_id, (record, files) in collections["evaluate"].items():
-        quality = {**record.quality, "nearest": figures(0.015)}
-        collections["evaluate"][item_id] = (dataclasses.replace(record, quality=quality), files)
+    for item_id in collections["ingest"]:
+        add_evaluated(collections, item_id, "nearest", figures(0.015), {}, "truth")
     text = visible(page_of(report_context(tmp_path, collections)))
     assert "Simpler methods do better: nearest training mesh 0.0150." in text
 
@@ -195,7 +207,7 @@ def test_times_come_from_ledgers_and_latency_without_entering_the_key(tmp_path: 
         ledger.add([Attempt("a", "k", "done", seconds=1.25)])
         run = ledger.begin_run("recipe")
         ledger.end_run(run, seconds=12.5, computed=10, exit_code=0, message="", published=True)
-    timed = {"p50_s": 0.0123, "p95_s": 0.02, "views": ["front"], "from": "feature grids", "to": "mesh"}
+    timed = {"p50_s": 0.0123, "p95_s": 0.02, "from": ["tokens"]}
     timed |= {"device": "cpu", "num_threads": 2, "num_runs": 10}
     (tmp_path / ".lostwax" / "evaluate").mkdir(parents=True)
     (tmp_path / ".lostwax" / "evaluate" / "latency.json").write_text(json.dumps(timed))
@@ -219,18 +231,18 @@ def test_the_key_follows_records_failures_and_params(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("num_items", range(1, 12))
 def test_the_gallery_shows_worst_typical_and_best_once_each(num_items: int) -> None:
-    records = {item_id: record for item_id, (record, _) in make_upstreams_light(9).items()}
-    chosen = choose(records, num_items)
+    items = by_item(record for record, _ in make_upstreams_light(9).values())
+    chosen = choose(items, num_items, Metric("chamfer", "Chamfer"))
     assert len({choice.id for choice in chosen}) == len(chosen) == min(num_items, 9)
     assert chosen[0].id == "item8"
     assert num_items < 2 or (chosen[-1].id, chosen[-1].why) == ("item0", "best")
 
 
 def make_upstreams_light(num_items: int) -> dict[str, tuple[Record, dict[str, bytes]]]:
+    """evaluate's records alone, without meshes."""
     made: Collections = {"evaluate": {}}
     for number in range(num_items):
-        quality = {"student": figures(0.01 * (number + 1))}
-        add(made, "evaluate", f"item{number}", {}, quality=quality, facts={"basis": "truth"})
+        add_evaluated(made, f"item{number}", "student", figures(0.02 + 0.001 * number), {}, "truth")
     return made["evaluate"]
 
 
@@ -299,7 +311,8 @@ def test_a_warm_start_is_told(tmp_path: Path) -> None:
     upstreams = make_upstreams()
     files = upstreams["train"]["train"][1]
     assert "a warm start" not in visible(page_of(report_context(tmp_path / "cold", upstreams)))
-    add(upstreams, "train", "train", files, facts={"warm_from": "ab" * 32, "warm_epochs": 8})
+    facts = {"student": "mesh_deform", "warm_from": "ab" * 32, "warm_epochs": 8}
+    add(upstreams, "train", "train", files, facts=facts, quality={"selected_by": "chamfer"})
     assert "a warm start: 8 epochs from the student abababab" in visible(
         page_of(report_context(tmp_path / "warm", upstreams))
     )

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,15 +11,19 @@ from safetensors.numpy import save
 
 from models.errors import BadInput
 from models.geometry import Mesh
-from models.students.mesh_deform.network import MeshDeform
-from tasks.engine.stage import Item, Output
-from tasks.stages.train import Train, load_student
+from models.needs import TOKENS, InHand
+from models.students import Ask
+from models.students.mesh_deform.student import MeshDeform
+from models.trained import load_student
+from tasks.engine.stage import Item, Output, Wanted
+from tasks.stages.train import Train
 from tests.support import ROOT, TOY_KEY, make_context, make_record
 
 VIEWS = ("front", "left", "back", "right")
 ACCEPTED = {"silhouette_iou": 0.9, "psnr_db": 20.0, "brightness_ratio": 1.0, "area": 1.0, "components": 1}
 ACCEPTED |= {"watertight": True, "chamfer": 0.01}
-QUICK = {"epochs": 2, "batch_size": 4, "num_points": 64, "validation_points": 64, "validate_every_epochs": 1}
+QUICK = {"epochs": 2, "batch_size": 4, "validate_every_epochs": 1}
+POINTS = {"mesh_deform": {"num_points": 64, "validation_points": 64}}
 
 
 def ellipsoid(rng: np.random.Generator) -> Mesh:
@@ -31,7 +36,7 @@ class Shop:
     """Ellipsoids whose tokens tell their extents, in upstream collections made by hand."""
 
     def __init__(self, views=VIEWS) -> None:
-        self.upstreams = {name: {} for name in ("features", "teach", "ingest", "gate")}
+        self.upstreams: dict = {name: {} for name in Train.upstreams}
         for number in range(6):
             self.add(f"train-{number}", split="train", views=views)
         self.add("val-0", split="val", views=views)
@@ -53,15 +58,20 @@ class Shop:
         self.upstreams[stage][item_id] = make_record(files, item_id=item_id, facts=facts, **fields), files
 
     def context(self, folder, **params):
-        return make_context(folder, {"train": QUICK | params}, upstreams=self.upstreams)
+        """params: of the block `train`; `students` is a block of its own."""
+        students = params.pop("students", POINTS)
+        return make_context(folder, {"train": QUICK | params, "students": students}, upstreams=self.upstreams)
+
+    def wanted(self, folder, name="train", **params) -> Wanted:
+        return next(one for one in Train().wanted(self.context(folder, **params)) if one.id == name)
 
     def inputs(self, folder, **params) -> tuple[tuple[str, str], ...]:
-        (wanted,) = Train().wanted(self.context(folder, **params))
-        return wanted.inputs
+        return self.wanted(folder, **params).inputs
 
-    def trained(self, folder, **params) -> Output:
-        item = Item("train", TOY_KEY, "train", {}, lambda *_: b"", folder / "item")
-        return Train().start(self.context(folder, **params))(item)
+    def trained(self, folder, name="train", **params) -> Output:
+        context = self.context(folder, **params)
+        context = replace(context, payload=lambda _: self.wanted(folder, name, **params).payload)
+        return Train().start(context)(Item(name, TOY_KEY, name, {}, lambda *_: b"", folder / name))
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +83,7 @@ def test_the_product_is_weights_description_and_history(output):
     assert set(output.files) == {"student.safetensors", "student.json", "history.json", "epochs.json"}
     description = json.loads(output.files["student.json"])
     assert description["student"] == "mesh_deform"
-    assert description["features"] == {"encoder": "toy", "channels": 8, "grid": [4, 4], "views": list(VIEWS)}
+    assert description["forms"]["tokens"] == {"encoder": "toy", "channels": 8, "grid": [4, 4], "views": list(VIEWS)}
     history = json.loads(output.files["history.json"])
     assert [row["step"] for row in history["steps"]] == [1, 2, 3, 4]
     assert history["epochs"][-1]["val_chamfer"] >= output.quality["val_chamfer"]
@@ -92,7 +102,8 @@ def test_equal_inputs_give_equal_bytes(output, tmp_path):
 
 def test_a_loaded_student_needs_nothing_but_the_product(output):
     student = load_student(output.files)
-    (mesh,) = student.predict(np.full((1, 1, 4, 4, 8), 0.5, np.float16), ("left",))
+    item = InHand("one", {TOKENS: {"left": np.full((4, 4, 8), 0.5, np.float16)}}, (TOKENS,))
+    mesh = student.predict(item, Ask())
     assert mesh.vertices_N3.shape == (2562, 3)
     assert 0.5 < mesh.extents.max() < 1.5
 
@@ -115,8 +126,43 @@ def test_a_changed_teacher_or_another_split_is_another_key(tmp_path):
 
 
 def test_how_often_checkpoints_are_written_is_not_part_of_the_key(tmp_path):
-    one, two = (Shop().context(tmp_path, checkpoint_every_steps=steps).params for steps in (5, 50))
-    assert Train().key_params(one) == Train().key_params(two)
+    assert Shop().inputs(tmp_path, checkpoint_every_steps=5) == Shop().inputs(tmp_path, checkpoint_every_steps=50)
+
+
+def test_a_variants_key_is_its_own_settings_and_no_other_students(tmp_path):
+    variants = {"short": {"train.epochs": 1}, "seed1": {"train.seed": 1}}
+    plain, more = Shop().wanted(tmp_path, "short", variants=variants), {**variants, "third": {"train.seed": 2}}
+    assert Shop().wanted(tmp_path, "short", variants=more).inputs == plain.inputs
+    assert Shop().wanted(tmp_path, "short", variants=variants, seed=7).inputs != plain.inputs
+    assert Shop().wanted(tmp_path, "train", variants=variants).inputs == Shop().wanted(tmp_path, "train").inputs
+    as_main = Shop().wanted(tmp_path, "train", epochs=1)
+    assert as_main.inputs == plain.inputs, "a trial that is written down as a variant is found"
+
+
+@pytest.mark.parametrize(
+    ("variants", "match"),
+    [
+        ({"Big": {"train.epochs": 1}}, "'Big' cannot be a name"),
+        ({"teacher": {"train.epochs": 1}}, "'teacher' cannot be a name"),
+        ({"x": {"features.encoder": "dinov2"}}, "'features.encoder' cannot vary; write train.KEY or students.NAME.KEY"),
+        ({"x": {"train.variants": {}}}, "'train.variants' cannot vary"),
+        ({"x": {"train.epoch": 1}}, "unknown key train.epoch"),
+    ],
+)
+def test_variants_that_cannot_be_are_refused(tmp_path, variants, match):
+    with pytest.raises(ValueError, match=match):
+        Shop().wanted(tmp_path, variants=variants)
+
+
+def test_a_variant_without_a_teacher_learns_from_items_without_one(tmp_path):
+    shop, variants = Shop(), {"no_teacher": {"students.mesh_deform.alpha": "none"}}
+    shop.add("no-teacher", split="train", teacher=False)
+    wanted = shop.wanted(tmp_path, "no_teacher", variants=variants)
+    assert "ingest/no-teacher/mesh.glb" in dict(wanted.inputs)
+    assert not any(name.startswith("teach/") for name, _ in wanted.inputs)
+    assert shop.wanted(tmp_path).note == "train: items left out: 1 (it has no teacher's mesh)"
+    trained = shop.trained(tmp_path, "no_teacher", variants=variants)
+    assert (trained.quality["num_train"], trained.facts["settings"]["students"]["mesh_deform"]["alpha"]) == (7, "none")
 
 
 def test_items_without_truth_train_beside_those_with_it(tmp_path):
@@ -140,7 +186,10 @@ def test_without_training_items_it_says_what_to_do(tmp_path):
         shop.add(f"train-{number}", split="train", teacher=False)
         del shop.upstreams["teach"][f"train-{number}"]
         del shop.upstreams["gate"][f"train-{number}"]
-    with pytest.raises(BadInput, match="6 are in split train, of which 0 have both features and a teacher's mesh"):
+    with pytest.raises(
+        BadInput,
+        match="6 items of the splits train and val are left out: it has no teacher's mesh",
+    ):
         shop.trained(tmp_path)
 
 
@@ -152,14 +201,14 @@ def test_features_of_several_encoders_are_refused(tmp_path):
 
 
 def test_training_out_of_memory_is_measured_and_no_part_of_the_record(output, tmp_path, monkeypatch):
-    inputs = MeshDeform.inputs
+    forward = MeshDeform.forward
 
-    def inputs_of_two_at_most(student, batch):
-        if len(batch.item_B) > 2:
+    def forward_of_two_at_most(student, batch, moment):
+        if len(moment.items_B) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return inputs(student, batch)
+        return forward(student, batch, moment)
 
-    monkeypatch.setattr(MeshDeform, "inputs", inputs_of_two_at_most)
+    monkeypatch.setattr(MeshDeform, "forward", forward_of_two_at_most)
     split = Shop().trained(tmp_path)
     assert split.measured == {"micro_batch": 2, "accumulate": 2, "validation_batch": 8, "out_of_memory": 1}
     assert split.facts == output.facts
