@@ -201,8 +201,13 @@ class Stage:
     """What its records hold for students, teachers and evaluation."""
     optional: ClassVar[bool] = False
     """It runs only where somebody needs what it offers (`idle`)."""
+    plugin_blocks: ClassVar[tuple[str, ...]] = ()
+    """Its plug-ins' blocks, as dvc.yaml names them in params.yaml and versions.yaml: `mattes.${matte.matte}`, or a whole
+    family where a block may name none."""
     watches: ClassVar[tuple[str, ...]] = ()
-    """Blocks of other stages and families in params.yaml that its keys depend on: for dvc.yaml."""
+    """Further blocks of params.yaml that its keys depend on, for dvc.yaml."""
+    plots: ClassVar[Mapping[str, Mapping[str, str]]] = {}
+    """Of the published files, those that `dvc plots` draws, with their axes."""
 
     def check_params(self, params: Any) -> None:
         """Raises ValueError for params that are right one by one and cannot be together."""

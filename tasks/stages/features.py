@@ -75,6 +75,7 @@ class Features(Stage):
     name = "features"
     upstreams = ("matte", "views")
     Params = FeatureParams
+    plugin_blocks = ("encoders.${features.encoder}", "depths")
     offers = (
         Offer(
             TOKENS,

@@ -118,6 +118,7 @@ def has_truth(record: Record) -> bool:
 class Ingest(Stage):
     name = "ingest"
     Params = IngestParams
+    plugin_blocks = ("sources",)
     offers = (
         Offer(
             TRUTH,

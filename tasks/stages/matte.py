@@ -93,6 +93,7 @@ class Matte(Stage):
     name = "matte"
     upstreams = ("views",)
     Params = MatteParams
+    plugin_blocks = ("mattes.${matte.matte}",)
     offers = (
         Offer(
             VIEWS,

@@ -53,6 +53,7 @@ class Teach(Stage):
     name = "teach"
     upstreams = ("matte", "ingest")
     Params = TeachParams
+    plugin_blocks = ("teachers.${teach.teacher}",)
     offers = (
         Offer(
             TEACHER,

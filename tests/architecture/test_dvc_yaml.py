@@ -1,6 +1,7 @@
 import pytest
 import yaml
 
+from tasks.dvc_yaml import dvc_yaml, merged
 from tasks.order import ORDER, load_stage
 from tasks.workspace import template
 
@@ -47,3 +48,24 @@ def test_params_are_the_stages_own_block_and_versions_and_never_run(name):
     assert "run" not in params
     versions = next(entry["versions.yaml"] for entry in params if isinstance(entry, dict))
     assert f"stages.{name}" in versions
+
+
+def test_the_file_is_made_from_the_stages():
+    assert template("dvc.yaml").read_text() == dvc_yaml(), "run `python -m tasks.dvc_yaml > dvc.yaml`"
+
+
+def test_a_users_own_deps_and_stages_outlive_an_update():
+    theirs = yaml.safe_load(dvc_yaml())
+    theirs["stages"]["publish"] = {"cmd": "rsync", "deps": ["artifacts/report/index.html"]}
+    theirs["stages"]["ingest"]["deps"].append("scans.dvc")
+    theirs["stages"]["matte"]["deps"] = ["artifacts/gate/items.jsonl"]
+    del theirs["stages"]["gate"]
+    updated = yaml.safe_load(merged(yaml.safe_dump(theirs)))
+    plain = yaml.safe_load(dvc_yaml())
+    assert updated["stages"].pop("publish") == theirs["stages"]["publish"]
+    assert updated["stages"]["ingest"]["deps"] == ["${ingest.inbox}", "scans.dvc"]
+    updated["stages"]["ingest"]["deps"].remove("scans.dvc")
+    assert updated == plain
+    assert list(updated["stages"]) == list(ORDER)
+    with pytest.raises(ValueError, match="no block `stages`"):
+        merged("- a list")

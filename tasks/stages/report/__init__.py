@@ -42,6 +42,7 @@ class Report(Stage):
     Params = ReportParams
     product = True
     publishes = (PAGE,)
+    watches = ("gate",)
 
     def wanted(self, context: Context) -> Iterator[Wanted]:
         """The page. Records, failures, recipes and the gate's limits enter its key; times do not."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -69,7 +69,9 @@ class Train(Stage):
     Params = TrainParams
     product = True
     publishes = (EPOCHS,)
-    watches = ("gate", "matte", "features", "encoders.${features.encoder}", "students")
+    plugin_blocks = ("students",)
+    watches = ("gate", "matte", "features", "encoders.${features.encoder}")
+    plots: ClassVar = {EPOCHS: {"x": "epoch", "y": "loss"}}
 
     def uses_gpu(self, params: Any) -> bool:
         return True
