@@ -15,6 +15,8 @@ from models.geometry import ByteArray, Mesh
 from models.rendering import turntable_strip
 from models.views import decode_rgba
 from tasks.engine.worker import open_upstream
+from tasks.stages.evaluate.methods import STUDENT, record_id
+from tasks.stages.evaluate.results import by_item
 from tasks.workspace import Workspace
 
 NUM_ITEMS = 4
@@ -27,7 +29,8 @@ GREY = np.array([168, 171, 175, 255], np.uint8)
 def picture(workspace: Workspace) -> ByteArray:
     """(H, W, 3): one row an item, the median item by the student's Chamfer in the middle of those shown."""
     evaluate = open_upstream(workspace, "evaluate")
-    chamfers = {item_id: record.quality["student"]["chamfer"] for item_id, record in evaluate.records.items()}
+    items = by_item(evaluate.records.values())
+    chamfers = {item_id: item.quality[STUDENT]["chamfer"] for item_id, item in items.items() if item.basis == "truth"}
     ranked = sorted(chamfers, key=lambda item_id: chamfers[item_id])
     shown = [ranked[round(share * (len(ranked) - 1))] for share in np.linspace(0, 1, NUM_ITEMS)]
     return np.concatenate([row(workspace, item_id) for item_id in shown])
@@ -39,9 +42,10 @@ def row(workspace: Workspace, item_id: str) -> ByteArray:
         open_upstream(workspace, name) for name in ("matte", "teach", "ingest", "evaluate")
     )
     view = Image.fromarray(decode_rgba(matte.read(item_id, "view.left.png"))).resize((SIZE_PX, SIZE_PX))
-    student = Mesh.from_glb(evaluate.read(item_id, "student.glb"))
-    grey = Mesh(student.vertices_N3, student.faces_F3, np.tile(GREY, (len(student.vertices_N3), 1)))
-    sources = (teach.read(item_id, "mesh.glb"), grey, ingest.read(item_id, "mesh.glb"))
+    student = Mesh.from_glb(evaluate.read(record_id(item_id, STUDENT), "mesh.glb"))
+    colours_N4 = np.tile(GREY, (len(student.vertices_N3), 1)) if student.colours_N4 is None else student.colours_N4
+    drawn = Mesh(student.vertices_N3, student.faces_F3, colours_N4)
+    sources = (teach.read(item_id, "mesh.glb"), drawn, ingest.read(item_id, "mesh.glb"))
     strips = [turntable_strip(source, STRIP_VIEWS, SIZE_PX) for source in sources]
     gap = np.zeros((SIZE_PX, 24, 4), np.uint8)
     parts = [np.asarray(view)]

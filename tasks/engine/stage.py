@@ -202,8 +202,8 @@ class Stage:
     optional: ClassVar[bool] = False
     """It runs only where somebody needs what it offers (`idle`)."""
     plugin_blocks: ClassVar[tuple[str, ...]] = ()
-    """Its plug-ins' blocks, as dvc.yaml names them in params.yaml and versions.yaml: `mattes.${matte.matte}`, or a whole
-    family where a block may name none."""
+    """Its plug-ins' blocks, as dvc.yaml names them in params.yaml and versions.yaml: `mattes.${matte.matte}`, or a
+    whole family where a block may name none."""
     watches: ClassVar[tuple[str, ...]] = ()
     """Further blocks of params.yaml that its keys depend on, for dvc.yaml."""
     plots: ClassVar[Mapping[str, Mapping[str, str]]] = {}

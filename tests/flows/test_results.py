@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from flows.results import results_table
 from models.metrics import Protocol
+from tasks.collections.records import Record
+from tasks.stages.evaluate.methods import record_id
 from tasks.stages.evaluate.summary import summarise
 from tasks.stages.report.figures import Scores, headline
 from tasks.workspace import Workspace
@@ -19,24 +20,27 @@ from tests.support import make_record
 ALL_METRICS = ("chamfer", "fscore", "normal_consistency", "iou")
 
 
-def record(item_id: str, **chamfers: float) -> Any:
+def records(item_id: str, **chamfers: float) -> list[Record]:
     """An evaluated item with these Chamfer distances, by method."""
-    quality = {method: dict.fromkeys(ALL_METRICS, 0.5) | {"chamfer": value} for method, value in chamfers.items()}
-    facts = {"basis": "truth", "class": item_id, "floor": dict.fromkeys(ALL_METRICS, 0.007)}
-    return make_record({}, item_id=item_id, quality=quality, facts=facts)
+    made = []
+    for method, value in {**chamfers, "floor": 0.007}.items():
+        quality = dict.fromkeys(ALL_METRICS, 0.5) | {"chamfer": value}
+        facts = {"item": item_id, "method": method, "basis": "truth", "class": item_id, "kind": "mesh"}
+        made.append(make_record({}, item_id=record_id(item_id, method), quality=quality, facts=facts))
+    return made
 
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     """Two evaluated items have a class mean shape; a third, the worst by far, is the only one of its class."""
-    records = [
-        record("shoe", student=0.02, mean_shape=0.05, teacher=0.01),
-        record("boot", student=0.04, mean_shape=0.05),
-        record("lamp", student=0.30, teacher=0.20),
+    made = [
+        *records("shoe", student=0.02, mean_shape=0.05, teacher=0.01),
+        *records("boot", student=0.04, mean_shape=0.05),
+        *records("lamp", student=0.30, teacher=0.20),
     ]
     workspace = Workspace(tmp_path)
     workspace.artifacts("evaluate").mkdir(parents=True)
-    metrics = summarise(records, "test", Protocol(), seed=0)
+    metrics = summarise(made, "test", Protocol(), seed=0)
     workspace.metrics_file("evaluate").write_text(json.dumps(metrics))
     return workspace
 
@@ -61,7 +65,7 @@ def test_the_page_says_the_same_as_the_terminal(workspace: Workspace) -> None:
 
 
 def test_without_a_mean_shape_nothing_is_set_against_it(workspace: Workspace) -> None:
-    metrics = summarise([record("lamp", student=0.3, teacher=0.2)], "test", Protocol(), seed=0)
+    metrics = summarise(records("lamp", student=0.3, teacher=0.2), "test", Protocol(), seed=0)
     workspace.metrics_file("evaluate").write_text(json.dumps(metrics))
     assert metrics["against_mean_shape"] == {}
     assert set(last_column(workspace).values()) == {""}
@@ -70,5 +74,5 @@ def test_without_a_mean_shape_nothing_is_set_against_it(workspace: Workspace) ->
 def test_both_comparisons_pair_the_same_items(workspace: Workspace) -> None:
     metrics = json.loads(workspace.metrics_file("evaluate").read_text())
     assert metrics["comparison"]["mean_shape"] == metrics["against_mean_shape"]["student"]
-    assert metrics["comparison"]["teacher"]["chamfer_ratio"] == pytest.approx(0.32 / 0.21, abs=1e-6)
+    assert metrics["comparison"]["teacher"]["ratio"] == pytest.approx(0.32 / 0.21, abs=1e-6)
     assert metrics["comparison"]["teacher"]["num_items"] == 2
