@@ -14,6 +14,7 @@ from flows.dvc_lock import DvcLock
 from flows.stages import StageEnded, stage_tasks
 from tasks.engine.outcome import Outcome, Progress
 from tasks.engine.runner import run_order
+from tasks.engine.trial import begin_trial
 from tasks.order import ORDER
 from tasks.params import load_params
 from tasks.versions import check_versions
@@ -75,7 +76,8 @@ def run_stages(
     versions = check_versions(workspace)
     lock = DvcLock(workspace)
     if overrides:
-        say(f"overrides {', '.join(overrides)}: this run is kept, and not recorded in dvc.lock")
+        workspace = begin_trial(workspace, overrides, ORDER)
+        say(f"overrides {', '.join(overrides)}: a trial; it is kept, and what is published stays as it is")
     tasks = stage_tasks()
     outcomes: list[Outcome] = []
     try:

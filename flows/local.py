@@ -16,6 +16,7 @@ from flows.results import results_table
 from flows.server import OwnServer, prefect_environment, running_api
 from tasks.__main__ import describe
 from tasks.engine.outcome import OK, Outcome, Progress
+from tasks.engine.trial import trial_of
 from tasks.workspace import Workspace
 
 
@@ -62,7 +63,7 @@ def run_here(
     except StageEnded as ended:
         terminal.say(ended.outcome.line())
         return ended.outcome.exit_code
-    terminal.results(workspace, {outcome.stage for outcome in outcomes})
+    terminal.results(trial_of(workspace, overrides), {outcome.stage for outcome in outcomes})
     return OK
 
 
@@ -120,6 +121,6 @@ class Terminal:
         """What the run led to: the table of an evaluation, the report's place."""
         if "evaluate" in stages and (table := results_table(workspace)):
             self.console.print(table)
-        page = workspace.artifacts("report") / "index.html"
+        page = workspace.published("report") / "index.html"
         if "report" in stages and page.is_file():
             self.say(f"the page: {page}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from tasks.collections.holder import HeldByAnother
 from tasks.engine.outcome import FAILED, HELD, WRONG_USAGE, Progress, StageFailed
 from tasks.engine.runner import run_stage
+from tasks.engine.trial import begin_trial
 from tasks.order import ORDER, load_stage
 from tasks.params import load_params
 from tasks.versions import check_versions
@@ -36,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, FileNotFoundError) as error:
         return _say(str(error), WRONG_USAGE)
     try:
+        workspace = begin_trial(workspace, chosen.overrides, ORDER)
         outcome = run_stage(stage, workspace, params, versions, strict=chosen.strict, report=Printer())
     except HeldByAnother as error:
         return _say(str(error), HELD)

@@ -10,9 +10,13 @@ TEMPLATES = ("params.yaml", "versions.yaml", "dvc.yaml")
 
 @dataclass(frozen=True)
 class Workspace:
-    """Paths of a workspace; `root` is absolute."""
+    """Paths of a workspace; `root` is absolute.
+
+    trial: the name of a variation (`--set`), whose lists lie apart: it shares what is held, and publishes nothing.
+    """
 
     root: Path
+    trial: str = ""
 
     @staticmethod
     def find(start: Path) -> Workspace:
@@ -48,17 +52,26 @@ class Workspace:
         """Python environments of teachers, one folder each."""
         return self.root / ".lostwax" / "environments"
 
+    @property
+    def trials(self) -> Path:
+        """What trials would publish, a folder each."""
+        return self.root / ".lostwax" / "trials"
+
+    def published(self, stage: str) -> Path:
+        """Where a stage's lists and pages are laid: in its artifacts, or apart where this is a trial."""
+        return self.trials / self.trial / stage if self.trial else self.artifacts(stage)
+
     def items_file(self, stage: str) -> Path:
-        return self.artifacts(stage) / "items.jsonl"
+        return self.published(stage) / "items.jsonl"
 
     def shards_dir(self, stage: str) -> Path:
         return self.artifacts(stage) / "shards"
 
     def failures_file(self, stage: str) -> Path:
-        return self.artifacts(stage) / "failures.json"
+        return self.published(stage) / "failures.json"
 
     def metrics_file(self, stage: str) -> Path:
-        return self.artifacts(stage) / "metrics.json"
+        return self.published(stage) / "metrics.json"
 
 
 def template(name: str) -> Path:

@@ -19,17 +19,20 @@ def gc(
     dry_run: Annotated[bool, typer.Option(help="Only say what would go.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Forget superseded items and gather small shards. What is published stays."""
-    from tasks.commands.gc import collect
+    """Forget superseded items and trials, and gather small shards. What is published stays."""
+    from tasks.commands.gc import collect, forget_trials
 
     found = Workspace.find(workspace)
     stages = [collect(found, name, dry_run=dry_run) for name in ORDER if found.items_file(name).is_file()]
+    if not dry_run:
+        forget_trials(found)
     if as_json:
         print_json({"stages": [dataclasses.asdict(stage) for stage in stages]})
         return
-    table = make_table("stage", "kept", "would drop" if dry_run else "dropped", "MB freed")
+    table = make_table("stage", "kept", "would drop" if dry_run else "dropped", "MB freed", "took to make")
     for stage in stages:
-        table.add_row(stage.stage, str(stage.kept), str(stage.dropped), f"{stage.freed_mb:.1f}")
+        cost = f"{stage.seconds:.0f} s" if stage.dropped else ""
+        table.add_row(stage.stage, str(stage.kept), str(stage.dropped), f"{stage.freed_mb:.1f}", cost)
     console().print(table)
 
 

@@ -27,10 +27,13 @@ class Collected:
     kept: int
     dropped: int
     freed_mb: float
+    seconds: float
+    """That the dropped items took to make, where this machine made them: what making them again would cost."""
 
 
 def collect(workspace: Workspace, stage: str, *, dry_run: bool) -> Collected:
-    """Keep the published items, and what an unfinished run has finished so far. Raises HeldByAnother while it runs.
+    """Keep the published items, and what an unfinished run has finished so far; a trial's own go. Raises HeldByAnother
+    while the stage runs.
 
     New shards are written and synced before old ones go: a kill at any moment loses nothing that is kept.
     """
@@ -42,17 +45,24 @@ def collect(workspace: Workspace, stage: str, *, dry_run: bool) -> Collected:
         stats.close()
         with Ledger(local) as ledger:
             unfinished = ledger.unpublished_recipe()
+            seconds = ledger.seconds_by_key()
         keep = {identity(line) for line in read_items(workspace.items_file(stage)).lines.values()}
         if unfinished is not None:
             keep |= {identity(line) for line in held.lines() if from_line(line).recipe == unfinished}
         superseded = [pair for pair in held.pairs() if pair not in keep]
+        cost_s = sum(seconds.get(key, 0.0) for _, key in superseded)
         before = _size(workspace, stage)
         if not dry_run:
             _rewrite_shards(local, shards, held, keep)
             if unfinished is None:
                 shutil.rmtree(local / "work", ignore_errors=True)
         freed = (before - _size(workspace, stage)) / 1e6 if not dry_run else held.size_of(superseded) / 1e6
-        return Collected(stage, len(held) - len(superseded), len(superseded), freed)
+        return Collected(stage, len(held) - len(superseded), len(superseded), freed, cost_s)
+
+
+def forget_trials(workspace: Workspace) -> None:
+    """Remove the lists of trials; what they hold beside the published items is gone by then."""
+    shutil.rmtree(workspace.trials, ignore_errors=True)
 
 
 def _rewrite_shards(local: Path, shards: Path, held: Held, keep: set[tuple[str, str]]) -> None:

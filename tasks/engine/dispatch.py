@@ -108,6 +108,7 @@ class Dispatch:
             "protocol": PROTOCOL,
             "stage": reference(stage),
             "workspace": str(self._workspace.root),
+            "trial": self._workspace.trial,
             "params": self._params.raw,
             "recipe": self._plan.recipe.name,
             "device": run.device if stage.uses_gpu(self._params) else "cpu",

@@ -235,7 +235,7 @@ class StageRun:
         reader = ItemReader(self._shards)
         for name in self._stage.publishes:
             if name in record.files:
-                write_if_changed(self._workspace.artifacts(self._stage.name) / name, reader.read(place, record, name))
+                write_if_changed(self._workspace.published(self._stage.name) / name, reader.read(place, record, name))
         reader.close()
 
     def _counts(self, plan: StagePlan, dispatch: Dispatch) -> dict[str, int]:
@@ -362,6 +362,7 @@ def planning_context(
         work_dir=workspace.local(stage.name),
         upstreams={name: upstream.as_upstream() for name, upstream in upstreams.items()},
         progress=log.info,
+        trial=workspace.trial,
         digest=stats.digest,
         published=_published(stage, workspace, stats) if stage.product else None,
         versions=versions,

@@ -28,6 +28,7 @@ from models.needs import Need
 from models.params import Block
 from tasks.collections.files import file_sha256
 from tasks.collections.records import Record
+from tasks.workspace import Workspace
 
 Json = Any
 T = TypeVar("T")
@@ -169,6 +170,8 @@ class Context:
     work_dir: Path
     upstreams: Mapping[str, Upstream]
     progress: Callable[[str], None]
+    trial: str = ""
+    """The trial's name, where the run is one: see `tasks.workspace.Workspace`."""
     payload: Callable[[str], Json] = field(default=lambda _: None)
     """What `wanted` attached to an item, in the worker's hands."""
     closing: Callable[[Callable[[], None]], None] = field(default=lambda _: None)
@@ -183,6 +186,11 @@ class Context:
     """Name of the recipe that the planner makes keys with."""
     held: Callable[[], Iterator[Record]] = field(default=lambda: iter(()))
     """For the planner, the stage's own finished items on this machine, superseded ones included."""
+
+    @property
+    def paths(self) -> Workspace:
+        """Where the workspace's files lie."""
+        return Workspace(self.workspace, self.trial)
 
 
 class Stage:

@@ -109,7 +109,7 @@ class Worker:
     def __init__(self, hello: Mapping[str, Any], inbox: Inbox, reporter: Reporter, send: Send) -> None:
         if hello["protocol"] != PROTOCOL:
             raise ValueError(f"the supervisor speaks protocol {hello['protocol']}, this worker {PROTOCOL}")
-        self._workspace = Workspace(Path(hello["workspace"]))
+        self._workspace = Workspace(Path(hello["workspace"]), hello["trial"])
         self._stage: Stage = load_class(hello["stage"])()
         self._recipe: str = hello["recipe"]
         self._params = Params(hello["params"], [self._stage])
@@ -248,6 +248,7 @@ class Worker:
             work_dir=self._local,
             upstreams=LazyUpstreams(self._workspace, self._stage.upstreams),
             progress=lambda text: self._send({"progress": text}),
+            trial=self._workspace.trial,
             payload=lambda item_id: self._payload[1] if item_id == self._payload[0] else None,
             closing=self._closing.append,
             published=open_upstream(self._workspace, self._stage.name) if self._stage.product else None,

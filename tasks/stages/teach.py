@@ -30,7 +30,6 @@ from tasks.collections.files import file_sha256
 from tasks.collections.ledger import Ledger
 from tasks.collections.records import Record
 from tasks.engine.stage import Context, Item, Json, Offer, Output, Stage, Wanted
-from tasks.workspace import Workspace
 
 MESH, CAMERAS = "mesh.glb", "cameras.json"
 VIEW = "view."
@@ -175,7 +174,7 @@ def site_of(context: Context) -> Site:
                     if step["outcome"] == "done" or (step["fresh"] and step["outcome"] in OOM_CLASSES):
                         yield Evidence(step["rung"], figures["size"], fits=step["outcome"] == "done")
 
-    environments = Workspace(context.workspace).environments
+    environments = context.paths.environments
     return Site(context.device, context.work_dir, environments, limits, evidence, context.workspace)
 
 

@@ -14,7 +14,6 @@ from tasks.engine.planning import Recipe, make_recipe
 from tasks.engine.stage import Context, Item, Output, Stage, Wanted
 from tasks.order import ORDER, load_stage
 from tasks.versions import load_versions
-from tasks.workspace import Workspace
 
 PAGE = "index.html"
 
@@ -46,7 +45,7 @@ class Report(Stage):
 
     def wanted(self, context: Context) -> Iterator[Wanted]:
         """The page. Records, failures, recipes and the gate's limits enter its key; times do not."""
-        workspace = Workspace(context.workspace)
+        workspace = context.paths
         inputs = [(f"{name}/records", _digest(upstream.records)) for name, upstream in context.upstreams.items()]
         for name in ORDER[: ORDER.index(self.name)]:
             failures = workspace.failures_file(name)
@@ -64,7 +63,7 @@ class Report(Stage):
 
 def recipes(context: Context) -> list[Recipe]:
     """Params, plug-ins, versions and weights of every stage before this one, as they are now."""
-    workspace = Workspace(context.workspace)
+    workspace = context.paths
     versions = load_versions(workspace.versions_file)
     stages = map(load_stage, ORDER[: ORDER.index(Report.name)])
     return [make_recipe(stage, context.params, versions, workspace, context.digest) for stage in stages]

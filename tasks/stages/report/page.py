@@ -31,7 +31,7 @@ CONTENTS = {
 def make_page(context: Context) -> str:
     """The HTML of the report. Whatever is absent is said in words. Raises Unavailable where strips need GL in vain."""
     params: ReportParams = context.params.stage(Report.name)
-    workspace = Workspace(context.workspace)
+    workspace = context.paths
     upstreams = context.upstreams
     stages = ORDER[: ORDER.index(Report.name)]
     standings = status(workspace, stages)
