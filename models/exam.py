@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from models.metrics import Surface
-from models.views import Views
+if TYPE_CHECKING:
+    from models.metrics import Surface
+    from models.views import Views
 
 
 @dataclass(frozen=True)

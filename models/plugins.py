@@ -23,8 +23,10 @@ FAMILIES = {
     "depths": "models.depths",
     "teachers": "models.teachers",
     "students": "models.students",
-    "casts": "models.casts",
 }
+KINDS = "casts"
+"""Kinds of cast are found as plug-ins are, and have neither params nor a version of their own: models/casts."""
+_PACKAGES = {**FAMILIES, KINDS: "models.casts"}
 
 
 def known(family: str) -> list[str]:
@@ -35,7 +37,7 @@ def known(family: str) -> list[str]:
 def load(family: str, name: str) -> ModuleType:
     """The plug-in's module. Raises ValueError naming the known ones."""
     if name in _own(family):
-        return importlib.import_module(f"{FAMILIES[family]}.{name}")
+        return importlib.import_module(f"{_PACKAGES[family]}.{name}")
     declared = _declared(family)
     if name in declared:
         return importlib.import_module(declared[name])
@@ -44,7 +46,7 @@ def load(family: str, name: str) -> ModuleType:
 
 @functools.cache
 def _own(family: str) -> frozenset[str]:
-    package = importlib.import_module(FAMILIES[family])
+    package = importlib.import_module(_PACKAGES[family])
     return frozenset(info.name for info in pkgutil.iter_modules(package.__path__) if not info.name.startswith("_"))
 
 

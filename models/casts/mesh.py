@@ -13,8 +13,6 @@ from models.errors import EmptyOutput
 from models.exam import Exam
 from models.geometry import Mesh
 from models.metric import Metric
-from models.metrics import compare
-from models.metrics.silhouettes import silhouette_iou
 
 CAST = Mesh
 OBJECT = 128
@@ -62,6 +60,9 @@ METRICS = (
 
 def measure(cast: Mesh, exam: Exam) -> dict[str, float]:
     """Against the truth; without one, Chamfer to the teacher's surface and IoU with silhouettes of unseen views."""
+    from models.metrics import compare
+    from models.metrics.silhouettes import silhouette_iou
+
     if exam.truth is not None:
         return compare(cast, exam.truth).to_json()
     figures = {}

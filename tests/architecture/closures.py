@@ -30,6 +30,10 @@ RUNTIMES = "models.hosting.runtimes"
 """Modules that a host process loads by name: a teacher's module says `runtime="NAME"`."""
 
 
+KINDS = "models.casts"
+"""Whoever asks for a kind of cast finds it by name."""
+
+
 def entry_module(entry: str) -> str:
     """The module behind an entry: a stage's or a plug-in's."""
     family, _, name = entry.rpartition(".")
@@ -45,6 +49,7 @@ def closure(module: str) -> list[str]:
         if name not in seen and name not in INTERFACES and not name.startswith("tasks.collections"):
             seen.add(name)
             open_modules += imports(name)
+            open_modules += submodules(name) if name == KINDS else []
     return sorted(seen)
 
 

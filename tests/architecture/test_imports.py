@@ -25,6 +25,7 @@ LIGHT = [
     "tasks.commands.items",
     "tasks.engine.worker",
     *(reference.partition(":")[0] for reference in CLASSES.values()),
+    *(f"models.casts.{name}" for name in plugins.known("casts")),
     *(f"{package}.{name}" for family, package in plugins.FAMILIES.items() for name in plugins.known(family)),
 ]
 
