@@ -34,7 +34,7 @@ from tasks.engine.worker import open_upstream, resolve_device
 from tasks.params import Params, load_params
 from tasks.stages import catalog
 from tasks.stages.catalog import StoredItem
-from tasks.stages.train.settings import MAIN, Choice
+from tasks.stages.students import MAIN, Choice
 from tasks.stages.train.sources import find_sources
 from tasks.workspace import Workspace
 

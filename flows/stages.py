@@ -103,7 +103,8 @@ def as_task(name: str, rule: Rule) -> Task[..., Any]:
             sheet.finished(outcome)
         if outcome.exit_code != OK:
             raise StageEnded(outcome)
-        return Completed(name="Cached" if not outcome.computed else None, message=outcome.line(), data=outcome)
+        state = "NotNeeded" if outcome.idle else None if outcome.computed else "Cached"
+        return Completed(name=state, message=outcome.line(), data=outcome)
 
     return run
 

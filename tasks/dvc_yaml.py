@@ -7,6 +7,7 @@ There is one for all students and teachers: DVC sees the same stages whichever p
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -100,4 +101,4 @@ def _dump(content: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    pass
+    sys.stdout.write(dvc_yaml())

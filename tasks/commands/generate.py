@@ -22,7 +22,7 @@ from tasks.commands.students import open_student
 from tasks.engine.outcome import StageFailed
 from tasks.params import Params
 from tasks.stages.prepare import prepare_images, prepared_as
-from tasks.stages.train.settings import MAIN
+from tasks.stages.students import MAIN
 from tasks.workspace import Workspace
 
 

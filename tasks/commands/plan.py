@@ -90,6 +90,8 @@ def _forecast_stage(
     stats: StatCache,
     ahead: Mapping[str, _Upstream],
 ) -> tuple[Forecast, _Upstream]:
+    if reason := stage.idle(params):
+        return Forecast(stage.name, 0, 0, 0, 0, 0, 0, exact=True, why=[reason]), _Upstream({}, set())
     held = Held(workspace.local(stage.name), workspace.shards_dir(stage.name), stats.digest)
     held.refresh()
     uncertain = _uncertain(stage, ahead)
@@ -113,6 +115,7 @@ def _forecast_stage(
             products = {name for name in stage.upstreams if load_stage(name).product}
             uncertain = (uncertain | ahead[stage.upstreams[0]].lines.keys()) - products
         uncertain = {item_id for item_id in uncertain if stage.unwanted(item_id, context) is None}
+        uncertain = {own for item_id in uncertain for own in stage.ids_of(item_id, params)}
         known = held.ids()
         reopened = {task.id for task in plan.reopened}
         stale = plan.stale | (uncertain & known) | reopened

@@ -13,7 +13,7 @@ from tasks.collections.ledger import Ledger
 from tasks.collections.records import Record, from_line, read_items
 from tasks.engine.outcome import StageFailed
 from tasks.stages.evaluate.methods import STUDENT
-from tasks.stages.train.settings import MAIN
+from tasks.stages.students import MAIN
 from tasks.workspace import Workspace
 
 STAGE = "train"

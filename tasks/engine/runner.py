@@ -275,6 +275,7 @@ class StageRun:
             recovered=recovered,
             seconds=seconds,
             message=message,
+            idle=False,
             **counts,
         )
 

@@ -23,7 +23,7 @@ from tasks.stages.evaluate.methods import FLOOR, TEACHER, all_methods, record_id
 from tasks.stages.evaluate.references import class_of, training_digest, training_items
 from tasks.stages.ingest import has_truth
 from tasks.stages.matte import CAMERAS, matted_views, view_file
-from tasks.stages.train.settings import MAIN, choice
+from tasks.stages.students import MAIN, choice
 
 if TYPE_CHECKING:
     from models.metrics import Protocol

@@ -27,7 +27,7 @@ from tasks.stages.evaluate.methods import FLOOR, STUDENT, TEACHER, student_metho
 from tasks.stages.evaluate.references import References, class_of, open_references, training_items
 from tasks.stages.ingest import has_truth
 from tasks.stages.matte import OBJECT, read_views
-from tasks.stages.train.settings import choice
+from tasks.stages.students import choice
 
 Made = tuple[Cast | None, dict[str, Json]]
 """A cast, and facts for its record. No cast where the method has nothing for this item: `absent` says why."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from tasks.stages.train.settings import MAIN, choices
+from tasks.stages.students import MAIN, choices
 
 if TYPE_CHECKING:
     from tasks.stages.evaluate import EvaluateParams

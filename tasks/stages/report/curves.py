@@ -9,8 +9,8 @@ from tasks.collections.records import Record
 from tasks.engine.stage import Json, Upstream
 from tasks.stages.report.charts import Curve, lines, short
 from tasks.stages.report.markup import Html, tag
+from tasks.stages.students import MAIN
 from tasks.stages.train import HISTORY
-from tasks.stages.train.settings import MAIN
 
 TERMS = {"teacher": "teacher", "truth": "truth", "edge": "c1", "laplacian": "c2", "normal": "c3"}
 """Inks of the loss terms; others take what is left."""

@@ -5,7 +5,7 @@ it accepts too small a share is refused.
 
 Files of a student: student.safetensors and student.json (see `models.trained`), history.json (rows by step and by
 epoch), epochs.json (the latter alone, for `dvc plots`). Which items it is trained on, and whether from scratch, is
-decided in new_data.py; what enters its key beside them, in settings.py.
+decided in new_data.py; what enters its key beside them, in tasks/stages/students.py.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from tasks.engine.stage import Context, Inputs, Item, Json, Output, Stage, Wante
 from tasks.stages import catalog
 from tasks.stages.gate.verdict import GateParams, refusal, tally
 from tasks.stages.prepare import preparation
+from tasks.stages.students import MAIN, Choice, choices, digest
 from tasks.stages.train.new_data import Chooser, OnNewData, Start
-from tasks.stages.train.settings import MAIN, Choice, choices, digest
 from tasks.stages.train.sources import Sources, find_sources
 
 EPOCHS, HISTORY = "epochs.json", "history.json"

@@ -13,7 +13,7 @@ from tasks.engine.stage import Upstream
 from tasks.stages import catalog
 from tasks.stages.catalog import StoredItem
 from tasks.stages.gate.verdict import GateParams, verdict
-from tasks.stages.train.settings import digest
+from tasks.stages.students import digest
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from models.errors import BadInput
 from models.trained import WEIGHTS, describe, to_files
 from tasks.engine.stage import Context, Item, Json, Output, Upstream
 from tasks.stages.prepare import preparation
+from tasks.stages.students import choice
 from tasks.stages.train import EPOCHS, HISTORY, is_gated, sources_of
 from tasks.stages.train.new_data import Start, weights_of
-from tasks.stages.train.settings import choice
 from tasks.stages.train.sources import Source, Sources
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ from tasks.engine.stage import Item, Output, Upstream
 from tasks.engine.worker import open_upstream
 from tasks.params import Params
 from tasks.stages.prepare import preparation
+from tasks.stages.students import Choice
 from tasks.stages.train import Train, TrainParams
 from tasks.stages.train.new_data import Start
-from tasks.stages.train.settings import Choice
 from tests.support import TOY_KEY, Running, make_record, make_workspace, run_task, wait_until
 from tests.tasks.stages.test_train import POINTS, QUICK, VIEWS, Shop
 
