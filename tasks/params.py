@@ -85,6 +85,8 @@ class RunParams(Block):
     """A stage stops with exit code 3 when a larger share of the last 30 items fails at its first try."""
     teacher: TeacherLimits = TeacherLimits()
     """When the process of a hosted teacher is replaced or killed."""
+    train_processes: int = Field(0, ge=0)
+    """Processes that train one student together; 0 is one for each GPU, and one where there is none."""
     examples: Literal["auto", "resident", "streamed"] = "auto"
     """What a student learns from is held on the device (resident) or read while it trains (streamed); auto holds it
     where it fits. Equal bits."""

@@ -31,6 +31,8 @@ class World:
 
     rank: int = 0
     size: int = 1
+    local_rank: int = 0
+    """The process's number on its machine: its GPU's."""
 
     def share_weights(self, network: torch.nn.Module) -> None:
         """The first process's weights and buffers are given to all."""
@@ -70,7 +72,7 @@ ALONE = World()
 def join(backend: str) -> World:
     """Join the process group that torchrun's environment describes. backend: "gloo", or "nccl" on CUDA."""
     distributed.init_process_group(backend, timeout=TIMEOUT)
-    return World(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    return World(*(int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
 
 
 def leave(world: World) -> None:

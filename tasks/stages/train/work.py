@@ -4,70 +4,110 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from models.errors import BadInput
+from models.students import Spec
 from models.trained import WEIGHTS, describe, to_files
 from tasks.engine.stage import Context, Item, Json, Output, Upstream
 from tasks.stages.prepare import preparation
-from tasks.stages.students import choice
+from tasks.stages.students import Choice, choice
 from tasks.stages.train import EPOCHS, HISTORY, is_gated, sources_of
 from tasks.stages.train.new_data import Start, weights_of
+from tasks.stages.train.processes import fit_in_processes, num_processes, write_request
 from tasks.stages.train.sources import Source, Sources
 
 if TYPE_CHECKING:
     import torch
 
     from models.student import Student
+    from models.training.distributed import World
     from models.training.engine import Result
 
 
 def train_student(item: Item, context: Context) -> Output:
     """One student, from scratch or from the published one's weights."""
-    chosen = choice(context.params, item.id)
-    sources = sources_of(chosen, context)
-    payload = context.payload(item.id)
-    start = Start(**payload["start"]) if payload["start"] else None
-    recipe, weights = chosen.block.recipe(), None
-    if start:
-        weights, sources = _start_from(start, item.id, context.published, sources)
-        recipe = recipe.model_copy(update={"epochs": start.epochs})
-    training, validation = sources.split("train"), sources.split("val")
-    if not training:
-        raise BadInput(_why_nothing_to_train_on(sources, is_gated(chosen)))
-    spec = sources.spec(chosen.needs, chosen.params)
-    description = describe(chosen.block.student, chosen.plugin_params, spec, preparation(context.params, chosen.needs))
+    plan = _Plan.of(item, context)
+    request = write_request(item, context)
+    count = num_processes(context.params, context.device)
+    if count > 1 and not hasattr(plan.chosen.plugin, "fit"):
+        result = fit_in_processes(request, count, context)
+    else:
+        result = fit(item, context, plan=plan)
+    facts = {
+        "student": plan.chosen.block.student,
+        "settings": context.payload(item.id)["settings"],
+        "items": [source.id for source in plan.sources.chosen],
+        **(plan.start.to_json() if plan.start else {}),
+    }
+    files = to_files(result.state, plan.description(context)) | _history_files(result)
+    quality = _quality(result, plan.sources.split("train"), plan.sources.split("val"))
+    return Output(files, quality=quality, facts=facts, measured=result.fit)
 
+
+def fit(item: Item, context: Context, world: World | None = None, *, plan: _Plan | None = None) -> Result:
+    """The training in this process. world: its place among several."""
+    from models.training.distributed import ALONE
     from models.training.engine import Job, train
     from models.training.feeds import Listed
 
-    student: Student = chosen.plugin.create(chosen.plugin_params, spec, seed=chosen.block.seed)
+    plan = plan or _Plan.of(item, context)
+    chosen, recipe, weights = plan.chosen, plan.chosen.block.recipe(), None
+    if plan.start:
+        weights = _weights_of_start(item.id, context.published)
+        recipe = recipe.model_copy(update={"epochs": plan.start.epochs})
+    student: Student = chosen.plugin.create(chosen.plugin_params, plan.spec, seed=chosen.block.seed)
     run = context.params.run
     job = Job(
         folder=item.work_dir / "checkpoints",
         device=context.device,
-        config=description | (start.to_json() if start else {}),
+        config=plan.description(context) | (plan.start.to_json() if plan.start else {}),
         progress=context.progress,
         board=context.work_dir / "tensorboard" / item.key[:12],
+        world=world or ALONE,
         start=weights,
         feed=run.examples,
         memory_bytes=None if run.examples_memory_mb is None else int(run.examples_memory_mb * 1e6),
     )
 
-    def examples(chosen_sources: list[Source]) -> Listed:
-        given = [source.given(chosen.needs, chosen.params, context.upstreams) for source in chosen_sources]
+    def examples(split: str) -> Listed:
+        sources = plan.sources.split(split)
+        given = [source.given(chosen.needs, chosen.params, context.upstreams) for source in sources]
         return Listed(given, student.example)
 
-    fit = getattr(chosen.plugin, "fit", None) or train
-    result: Result = fit(student, examples(training), examples(validation) if validation else None, recipe, job)
-    facts = {
-        "student": chosen.block.student,
-        "settings": payload["settings"],
-        "items": [source.id for source in sources.chosen],
-        **(start.to_json() if start else {}),
-    }
-    files = to_files(result.state, description) | _history_files(result)
-    return Output(files, quality=_quality(result, training, validation), facts=facts, measured=result.fit)
+    run_training = getattr(chosen.plugin, "fit", None) or train
+    validation = examples("val") if plan.sources.split("val") else None
+    result: Result = run_training(student, examples("train"), validation, recipe, job)
+    return result
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is trained on what: the same in every process of a training."""
+
+    chosen: Choice
+    sources: Sources
+    start: Start | None
+    spec: Spec
+
+    @staticmethod
+    def of(item: Item, context: Context) -> _Plan:
+        """Raises BadInput where there is nothing to train on, ValueError where a warm start has no beginning."""
+        chosen = choice(context.params, item.id)
+        sources = sources_of(chosen, context)
+        payload = context.payload(item.id)
+        start = Start(**payload["start"]) if payload["start"] else None
+        if start:
+            sources = _in_order_of_start(start, item.id, context.published, sources)
+        if not sources.split("train"):
+            raise BadInput(_why_nothing_to_train_on(sources, is_gated(chosen)))
+        return _Plan(chosen, sources, start, sources.spec(chosen.needs, chosen.params))
+
+    def description(self, context: Context) -> dict[str, Json]:
+        """student.json."""
+        kept = preparation(context.params, self.chosen.needs)
+        return describe(self.chosen.block.student, self.chosen.plugin_params, self.spec, kept)
 
 
 def _quality(result: Result, training: list[Source], validation: list[Source]) -> dict[str, Json]:
@@ -94,21 +134,25 @@ def _history_files(result: Result) -> dict[str, bytes]:
     }
 
 
-def _start_from(
-    start: Start, name: str, published: Upstream | None, sources: Sources
-) -> tuple[Mapping[str, torch.Tensor], Sources]:
-    """The weights of the published student, and the items in its order with the new ones behind.
+def _in_order_of_start(start: Start, name: str, published: Upstream | None, sources: Sources) -> Sources:
+    """The items in the published student's order, with the new ones behind.
 
     A student may know its items by their number: mesh_deform reads each by a map that was not fitted to it.
     """
-    from safetensors.torch import load
-
     record = published.records.get(name) if published else None
-    if published is None or record is None or weights_of(record) != start.weights:
+    if record is None or weights_of(record) != start.weights:
         raise ValueError(f"the published student is not {start.weights[:8]}, from which to start; run again")
     order = {item_id: number for number, item_id in enumerate(record.facts["items"])}
     ordered = sorted(sources.chosen, key=lambda source: (order.get(source.id, len(order)), source.id))
-    return load(published.read(name, WEIGHTS)), Sources(ordered, sources.left_out)
+    return Sources(ordered, sources.left_out)
+
+
+def _weights_of_start(name: str, published: Upstream | None) -> Mapping[str, torch.Tensor]:
+    """Of the published student."""
+    from safetensors.torch import load
+
+    assert published is not None, "the plan was made of it"
+    return load(published.read(name, WEIGHTS))
 
 
 def _why_nothing_to_train_on(sources: Sources, gated: bool) -> str:
