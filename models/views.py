@@ -62,7 +62,7 @@ def decode_rgba(data: bytes) -> npt.NDArray[np.uint8]:
         with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MAX_IMAGE_PIXELS:
                 raise BadInput(f"{image.width}x{image.height} px is over the limit of {MAX_IMAGE_PIXELS} pixels")
-            return np.asarray(_in_8_bits(ImageOps.exif_transpose(image)).convert("RGBA"))
+            return np.asarray(in_8_bits(ImageOps.exif_transpose(image)).convert("RGBA"))
     except BadInput:
         raise
     except UnidentifiedImageError as error:  # its own message names an object in memory
@@ -89,7 +89,7 @@ def _register_heif() -> None:
     register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
 
 
-def _in_8_bits(image: Any) -> Any:
+def in_8_bits(image: Any) -> Any:
     """Grey of 16 bits scaled to 8: Pillow's own conversion clips it to white. Wider values have no known range."""
     from PIL import Image
 

@@ -21,6 +21,12 @@ def test_a_git_lfs_pointer_is_named_with_the_remedy() -> None:
     assert "git lfs pull" in str(stand_in(pointer))
 
 
+def test_a_git_annex_pointer_and_zero_bytes_are_named() -> None:
+    assert "git annex get" in str(stand_in(b"/annex/objects/SHA256E-s12--abab.glb\n"))
+    assert "nothing but zero bytes" in str(stand_in(bytes(4096)))
+    assert stand_in(bytes(84)[:-1] + b"\1") is None
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"glTF\x02\0\0\0", b"\x89PNG\r\n\x1a\n", b"solid html", b'<?xml version="1.0"?><COLLADA>']
 )
