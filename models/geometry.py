@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from models.errors import BadInput
+from models.meshfiles import Part, concatenated, read_glb, write_glb
 
 FRAME = "y-up, centred, longest side 1"
 
@@ -41,40 +40,21 @@ class Mesh:
 
     def to_glb(self) -> bytes:
         """Bytes of a binary glTF with vertex colours; equal meshes give equal bytes."""
-        import trimesh
-
-        mesh = trimesh.Trimesh(self.vertices_N3, self.faces_F3, process=False)
-        if self.colours_N4 is not None:
-            mesh.visual = trimesh.visual.ColorVisuals(mesh, vertex_colors=self.colours_N4)
-        exported: bytes = mesh.export(file_type="glb")
-        return exported
+        return write_glb([Part(self.vertices_N3, self.faces_F3.astype(np.int64), colours_N4=self.colours_N4)])
 
     @staticmethod
     def from_glb(data: bytes) -> Mesh:
-        """The geometry (and vertex colours, where there are any) of a GLB.
+        """The geometry of a GLB, and its vertex colours where all its parts have some.
 
         Vertices are kept as stored: texture seams split them. `weld` joins them. Raises BadInput.
         """
-        scene = load_scene(data, "glb")
-        mesh = scene.to_geometry()
-        if not hasattr(mesh, "faces") or len(mesh.faces) == 0:
-            raise BadInput("the GLB holds no triangles")
-        colours = None
-        if getattr(mesh.visual, "kind", None) == "vertex":
-            colours = np.asarray(mesh.visual.vertex_colors, np.uint8)
-        return Mesh(np.asarray(mesh.vertices, np.float32), np.asarray(mesh.faces, np.int32), colours)
-
-
-def load_scene(data: bytes, file_type: str, resolver: Any = None) -> Any:
-    """Parse mesh bytes with trimesh into a `trimesh.Scene`; anything it chokes on becomes BadInput."""
-    import trimesh
-
-    try:
-        return trimesh.load_scene(io.BytesIO(data), file_type=file_type, resolver=resolver, process=False)
-    except MemoryError:
-        raise
-    except Exception as error:  # trimesh's readers raise whatever their parser hits
-        raise BadInput(f"not a readable {file_type} mesh: {type(error).__name__}: {error}") from error
+        parts = read_glb(data)
+        vertices_N3, faces_F3 = concatenated(parts)
+        colours = [part.colours_N4 for part in parts if part.colours_N4 is not None]
+        coloured = len(colours) == len(parts) and not any(part.texture for part in parts)
+        return Mesh(
+            vertices_N3.astype(np.float32), faces_F3.astype(np.int32), np.concatenate(colours) if coloured else None
+        )
 
 
 def weld(mesh: Mesh, digits: int = 6) -> Mesh:

@@ -7,14 +7,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.errors import BadInput
-from models.geometry import Mesh, load_scene
+from models.geometry import Mesh
+from models.meshfiles import Part, Texture, read_glb
+from models.meshfiles.textures import GL_CODES
 
 CREASE_COS = 0.75
 """Corners whose face turns further (41 degrees) from the smooth vertex normal keep their face's normal."""
 
 CLAY = (0.62, 0.60, 0.57)
 """Linear colour of what has neither texture nor colours."""
+
+WHITE = (1.0, 1.0, 1.0)
+"""What texture and vertex colours multiply where no base colour is stated."""
 
 
 def pyrender_mesh(source: bytes | Mesh) -> Any:
@@ -27,52 +31,37 @@ def pyrender_mesh(source: bytes | Mesh) -> Any:
 
 def _of_mesh(mesh: Mesh) -> Any:
     colours = None if mesh.colours_N4 is None else mesh.colours_N4 / np.float32(255)
-    return _primitive(mesh.vertices_N3, mesh.faces_F3, None, colours, _material(None if colours is None else (1, 1, 1)))
+    return _primitive(mesh.vertices_N3, mesh.faces_F3, None, colours, _material(None if colours is None else WHITE))
 
 
 def _of_glb(data: bytes) -> list[Any]:
-    import trimesh
-
-    scene = load_scene(data, "glb")
-    primitives = []
-    for node in sorted(scene.graph.nodes_geometry):
-        transform, name = scene.graph[node]
-        geometry = scene.geometry[name]
-        if isinstance(geometry, trimesh.Trimesh) and len(geometry.faces):
-            vertices = trimesh.transform_points(geometry.vertices, transform)
-            primitives.append(_of_trimesh(geometry, vertices))
-    if not primitives:
-        raise BadInput("the GLB holds no triangles")
-    return primitives
+    textures: dict[tuple[Texture, float | None], Any] = {}
+    return [_of_part(part, textures) for part in read_glb(data)]
 
 
-def _of_trimesh(geometry: Any, vertices_N3: npt.NDArray[Any]) -> Any:
-    faces, visual = np.asarray(geometry.faces), geometry.visual
-    if visual.kind == "vertex":
-        return _primitive(vertices_N3, faces, None, visual.vertex_colors / np.float32(255), _material((1, 1, 1)))
-    if visual.kind == "face":
-        corners = np.arange(3 * len(faces)).reshape(-1, 3)
-        colours = np.repeat(visual.face_colors, 3, axis=0) / np.float32(255)
-        return _primitive(vertices_N3[faces.reshape(-1)], corners, None, colours, _material((1, 1, 1)))
-    if visual.kind != "texture":
-        return _primitive(vertices_N3, faces, None, None, _material(None))
-    material = visual.material.to_pbr() if hasattr(visual.material, "to_pbr") else visual.material
-    factor = material.baseColorFactor
-    rgb = (1.0, 1.0, 1.0) if factor is None else tuple(np.asarray(factor)[:3] / 255)
-    image = material.baseColorTexture if visual.uv is not None else None
-    if image is None:
-        return _primitive(vertices_N3, faces, None, None, _material(rgb if factor is not None else None))
-    cutoff = (material.alphaCutoff or 0.5) if material.alphaMode == "MASK" else None
-    return _primitive(vertices_N3, faces, visual.uv, None, _material(rgb, _texture(image, cutoff)))
+def _of_part(part: Part, textures: dict[tuple[Texture, float | None], Any]) -> Any:
+    """textures: those that other parts already share, by image and cutoff."""
+    colours = None if part.colours_N4 is None else part.colours_N4 / np.float32(255)
+    base = None if part.material is None else part.material.base_colour
+    rgb = None if base is None else base[:3]
+    if part.material is None or part.texture is None or part.uv_N2 is None:
+        stated = rgb or (None if colours is None else WHITE)
+        return _primitive(part.vertices_N3, part.faces_F3, None, colours, _material(stated))
+    key = (part.texture, part.material.alpha_cutoff)
+    if key not in textures:
+        textures[key] = _texture(*key)
+    upward_N2 = np.stack([part.uv_N2[:, 0], 1 - part.uv_N2[:, 1]], axis=1)
+    return _primitive(part.vertices_N3, part.faces_F3, upward_N2, colours, _material(rgb or WHITE, textures[key]))
 
 
-def _texture(image: Any, cutoff: float | None) -> Any:
+def _texture(texture: Texture, cutoff: float | None) -> Any:
     """RGBA (rows of other widths would break GL's alignment). Alpha only cuts holes, and only under MASK."""
     import pyrender
 
-    pixels = np.array(image.convert("RGBA"))
+    pixels = texture.rgba().copy()
     pixels[..., 3] = 255 if cutoff is None else np.where(pixels[..., 3] >= cutoff * 255, 255, 0)
-    return pyrender.Texture(source=pixels, source_channels="RGBA")
+    sampler = pyrender.Sampler(wrapS=GL_CODES[texture.wrap[0]], wrapT=GL_CODES[texture.wrap[1]])
+    return pyrender.Texture(source=pixels, source_channels="RGBA", sampler=sampler)
 
 
 def _material(rgb: tuple[float, ...] | None, texture: Any = None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from PIL import Image
 from models.cameras import NAMED_AZIMUTHS_DEG, Camera, orbit_camera
 from models.errors import BadInput, Unavailable
 from models.geometry import Mesh
+from models.meshfiles import Material, Part, Texture, write_glb
 from models.rendering import PACKAGES, Renders, assets, context, render, turntable_grid, turntable_strip
 
 SIZE_PX, DISTANCE, FOV_DEG, RADIUS = 96, 2.7, 40.0, 0.4
@@ -246,3 +248,35 @@ print(weight.item() < 0)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout.strip()) == (0, "True"), done.stderr[-500:]
+
+
+def part_of_square(uv: np.ndarray, **more: object) -> Part:
+    """A square of side 1 that faces +Z, with texture coordinates by corner: lower left, lower right, ..."""
+    vertices = np.array([[-0.5, -0.5, 0], [0.5, -0.5, 0], [0.5, 0.5, 0], [-0.5, 0.5, 0]])
+    return Part(vertices, np.array([[0, 1, 2], [0, 2, 3]]), uv, **more)
+
+
+def test_vertex_colours_multiply_a_texture():
+    white = io.BytesIO()
+    Image.new("RGB", (4, 4), (255, 255, 255)).save(white, format="PNG")
+    shades = np.array([[200, 30, 30, 255]] * 4, np.uint8)
+    uv = np.array([[0, 1], [1, 1], [1, 0], [0, 0]])
+    material = Material(texture=Texture(white.getvalue()))
+    textured = render(write_glb([part_of_square(uv, colours_N4=shades, material=material)]), [camera()], 32)
+    painted = render(write_glb([part_of_square(uv, colours_N4=shades)]), [camera()], 32)
+    np.testing.assert_array_equal(textured.rgba_VHW4, painted.rgba_VHW4)
+
+
+@pytest.mark.parametrize(("wrap", "expected"), [("repeat", RED), ("clamp", BLUE)])
+def test_a_texture_goes_on_beyond_its_border_as_its_file_says(wrap, expected):
+    encoded = io.BytesIO()
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[:, :4], pixels[:, 4:] = RED[:3], BLUE[:3]
+    Image.fromarray(pixels).save(encoded, format="PNG")
+    uv = np.array([[0.25, 1], [1.25, 1], [1.25, 0], [0.25, 0]])  # the right quarter lies beyond
+    material = Material(texture=Texture(encoded.getvalue(), (wrap, wrap)))
+    rgba_HW4 = render(write_glb([part_of_square(uv, material=material)]), [camera()], SIZE_PX).rgba_VHW4[0]
+    middle = SIZE_PX // 2
+    columns = np.flatnonzero(rgba_HW4[middle, :, 3] == 255)
+    assert rgba_HW4[middle, columns[-6], :3].argmax() == np.argmax(expected[:3])
+    assert rgba_HW4[middle, columns[len(columns) // 2], :3].argmax() == 2

@@ -19,8 +19,9 @@ import numpy.typing as npt
 
 from models.errors import BadInput
 from models.gaussians import Gaussians
-from models.geometry import Mesh, load_scene, sample_surface, weld
+from models.geometry import Mesh, sample_surface, weld
 from models.hosting.canonical import Placement
+from models.meshfiles import Part, concatenated, read_glb
 from models.normalise import TO_Y_UP, Limits, MeshFile, Normalised, UpAxis, normalise
 from models.teachers import Shape
 from models.teachers.imported.arrays import READERS, Array
@@ -199,22 +200,16 @@ def _check_sides(normalised: Normalised) -> None:
 
 def _with_vertex_colours(normalised: Normalised) -> Mesh:
     """The canonical mesh; textures are read off at the vertices."""
-    scene = load_scene(normalised.glb, "glb")
-    parts = [scene.geometry[name] for name in sorted(scene.geometry)]
-    starts = np.cumsum([0, *(len(part.vertices) for part in parts[:-1])])
-    vertices_N3 = np.concatenate([part.vertices for part in parts]).astype(np.float32)
-    faces_F3 = np.concatenate([part.faces + start for part, start in zip(parts, starts, strict=True)]).astype(np.int32)
+    parts = read_glb(normalised.glb)
+    vertices_N3, faces_F3 = concatenated(parts)
     colours = None if normalised.colour == "none" else np.concatenate([_colours(part) for part in parts])
-    return Mesh(vertices_N3, faces_F3, colours)
+    return Mesh(vertices_N3.astype(np.float32), faces_F3.astype(np.int32), colours)
 
 
-def _colours(part: Any) -> npt.NDArray[np.uint8]:
-    """RGBA (N, 4) of a trimesh's vertices."""
-    visual = part.visual
-    if visual.kind == "texture" and visual.uv is None:
-        return np.tile(np.asarray(visual.material.main_color, np.uint8), (len(part.vertices), 1))
-    colours = (visual.to_color() if visual.kind == "texture" else visual).vertex_colors
-    return np.broadcast_to(np.asarray(colours, np.uint8), (len(part.vertices), 4))
+def _colours(part: Part) -> npt.NDArray[np.uint8]:
+    """RGBA (N, 4) of a part's vertices; white where it states none."""
+    colours = part.vertex_colours()
+    return np.full((len(part.vertices_N3), 4), 255, np.uint8) if colours is None else colours
 
 
 def _sound(gaussians: Gaussians, scale: float) -> Gaussians:

@@ -7,14 +7,15 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from models.cameras import NAMED_AZIMUTHS_DEG, Camera, orbit_camera
 from models.errors import BadInput
-from models.geometry import ByteArray, Mesh, face_areas, load_scene, weld
+from models.geometry import ByteArray, Mesh, face_areas, weld
+from models.meshfiles import read_glb
 from models.metrics import Protocol, Surface
 from models.metrics.images import brightness, masks, on_ground, psnr_db
 from models.metrics.points import match
@@ -139,7 +140,7 @@ def find_viewpoint(
 
 def has_colours(glb: bytes) -> bool:
     """Whether the mesh brings colours or a texture; without, a render's colours are the renderer's."""
-    return any(_is_coloured(geometry.visual) for geometry in load_scene(glb, "glb").geometry.values())
+    return any(part.texture is not None or part.colours_N4 is not None for part in read_glb(glb))
 
 
 def picture(rows: Sequence[ByteArray]) -> bytes:
@@ -213,13 +214,6 @@ def _chamfer(mesh: Mesh, truth: Mesh, num_points: int) -> tuple[float, float]:
         for candidate in (mesh, truth)
     ]
     return round(distances[0], 6), round(distances[1], 6)
-
-
-def _is_coloured(visual: Any) -> bool:
-    if visual.kind != "texture":
-        return visual.kind in ("vertex", "face")
-    material = visual.material.to_pbr() if hasattr(visual.material, "to_pbr") else visual.material
-    return material.baseColorTexture is not None
 
 
 def _rounded(value: float | None) -> float | None:
