@@ -1,111 +1,245 @@
-"""What obj, mtl and gltf files refer to, read without loading them and without leaving the source's folder."""
+"""What obj, mtl, gltf, glb and ply files refer to, without loading them and without leaving the source's folder."""
 
 from __future__ import annotations
 
-import json
+import mmap
 import os
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from models.errors import BadInput
+from models.meshfiles.gltf.document import JSON_CHUNK, MAGIC, read_json
+from models.meshfiles.mtl import TextureStatement, is_absolute, possible_paths, read_mtl
+from models.meshfiles.ply import Header
+from models.meshfiles.text import decoded
+from models.stand_ins import stand_in
 
-OBJ_HEAD_BYTES = 64 * 1024
-"""Where an obj's `mtllib` must stand to be seen; what is not seen here is not read later either."""
+REFERRING = ("obj", "gltf", "mtl")
+"""Types that mostly refer to other files."""
+
+SELDOM_REFERRING = ("glb", "ply")
+"""Types that mostly hold everything: they need a look only where something lies about that they could refer to."""
+
+SIDE_TYPES = ("avif", "basis", "bin", "bmp", "dds", "gif", "jpeg", "jpg", "ktx2", "png", "tga", "tif", "tiff", "webp")
+"""Types of files to which a glb or ply may refer."""
+
+HEAD_BYTES = 64 * 1024
+"""Of an obj or ply that are read first: mostly more is not needed."""
 
 MAX_TEXT_BYTES = 64 * 1024 * 1024
 
 
 @dataclass
 class References:
-    """files: side files by the name that refers to them. images: those that are textures.
+    """files: what is read with the mesh, by the name that refers to it. pictures: all to which it refers, read or not.
 
-    absent: names of files that are not there.
+    problem: why the mesh cannot be read.
     """
 
     files: dict[str, Path] = field(default_factory=dict)
-    images: set[Path] = field(default_factory=set)
-    absent: list[str] = field(default_factory=list)
+    pictures: set[Path] = field(default_factory=set)
+    problem: str | None = None
+
+    @property
+    def paths(self) -> set[Path]:
+        """Files that belong to the mesh, and are no items of their own."""
+        return self.pictures | set(self.files.values())
 
 
-def references(path: Path, root: Path) -> References:
-    """Side files of an obj, mtl or gltf under the folder `root`. Raises BadInput (broken, or outside), OSError."""
-    found = References()
-    suffix = path.suffix.lower()
-    if suffix == ".gltf":
-        for uri, is_image in _gltf_uris(path):
-            _add(found, uri, unquote(uri), [path.parent], root, is_image=is_image)
-    elif suffix == ".mtl":
-        _add_textures(found, path, [path.parent], root)
-    elif suffix == ".obj" and (library := _material_library(path)):
-        _add(found, library, library, [path.parent], root, is_image=False)
-        if material := found.files.get(library):
-            _add_textures(found, material, [material.parent, path.parent], root)
-    return found
+class SideFiles:
+    """Finds the side files of meshes under one folder; what its subfolders hold is listed once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._listings: dict[Path, dict[str, str]] = {}
+
+    def of(self, path: Path) -> References:
+        """What a file refers to. Raises OSError where it cannot be read."""
+        found = References()
+        try:
+            match path.suffix.lower():
+                case ".gltf":
+                    self._add_uris(found, path, _text(path))
+                case ".glb":
+                    self._add_uris(found, path, _glb_header(path))
+                case ".ply":
+                    for name in _texture_files(path):
+                        self._add(found, name, possible_paths(name), [path.parent], is_picture=True)
+                case ".mtl":
+                    self._add_textures(found, path, [path.parent], wanted=False)
+                case ".obj":
+                    self._add_materials(found, path)
+        except BadInput as error:
+            found.files.clear()
+            found.problem = str(error)
+        return found
+
+    def _add_uris(self, found: References, path: Path, text: bytes | None) -> None:
+        """Buffers and images of a glTF. Where one lies outside, the pictures are still known."""
+        if text is None:
+            return
+        header = read_json(text)
+        for kind in ("images", "buffers"):
+            entries = header.get(kind, [])
+            for entry in entries if isinstance(entries, list) else []:
+                uri = entry.get("uri") if isinstance(entry, dict) else None
+                if isinstance(uri, str) and not uri.startswith("data:"):
+                    self._add(found, uri, possible_paths(unquote(uri)), [path.parent], is_picture=kind == "images")
+
+    def _add_materials(self, found: References, path: Path) -> None:
+        for statement in self._library_statements(path):
+            for name in self._library_names(statement, path.parent):
+                if material := self._add(found, name, possible_paths(name), [path.parent], is_picture=False):
+                    self._add_textures(found, material, [material.parent, path.parent], wanted=True)
+
+    def _library_names(self, statement: str, folder: Path) -> list[str]:
+        """The rest of an `mtllib` line as one name, which may hold spaces; else those of its words that are files."""
+        if self._find(statement, possible_paths(statement), [folder]):
+            return [statement]
+        return [word for word in statement.split() if self._find(word, possible_paths(word), [folder])] or [statement]
+
+    def _library_statements(self, path: Path) -> Iterator[str]:
+        """What stands behind every `mtllib` of an obj's head; of the rest, too, where the head has none.
+
+        Without a library in the folder the rest is not read: a listing must be quick.
+        """
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+            lines = head.splitlines()[: -1 if len(head) == HEAD_BYTES else None]
+            found = [line.strip()[6:] for line in lines if line.strip().startswith(b"mtllib")]
+            if not found and len(head) == HEAD_BYTES and any(n.endswith(".mtl") for n in self._listing(path.parent)):
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                    found = list(_late_statements(content))
+        for statement in found:
+            yield decoded(statement.strip())
+
+    def _add_textures(self, found: References, material: Path, folders: list[Path], *, wanted: bool) -> None:
+        """Textures of a library; those that are not drawn, or not wanted, count as pictures all the same."""
+        for entry in read_mtl(_text(material)).values():
+            others = entry.other_textures
+            if entry.texture and wanted:
+                paths = possible_paths(entry.texture.name)
+                self._add(found, entry.texture.stated, paths, folders, is_picture=True)
+            elif entry.texture:
+                others = [*others, entry.texture]
+            for statement in others:
+                self._add_picture(found, statement, folders)
+
+    def _add_picture(self, found: References, statement: TextureStatement, folders: list[Path]) -> None:
+        try:
+            picture = self._find(statement.name, possible_paths(statement.name), folders)
+        except BadInput:  # it is never read
+            return
+        if picture:
+            found.pictures.add(picture)
+
+    def _add(
+        self, found: References, name: str, paths: Iterable[str], folders: list[Path], *, is_picture: bool
+    ) -> Path | None:
+        """Look a name up in the folders in turn. Raises BadInput for what lies outside, save for absolute pictures."""
+        path = self._find(name, paths, folders)
+        if path is None:
+            if is_absolute(name.strip("\"'")) and not is_picture:
+                raise _outside(name)
+            return None
+        found.files[name] = path
+        if is_picture:
+            found.pictures.add(path)
+        return path
+
+    def _find(self, name: str, paths: Iterable[str], folders: list[Path]) -> Path | None:
+        for relative in paths:
+            for folder in folders:
+                if (path := self._existing(self._inside(name, relative, folder))) is not None:
+                    self._inside(name, os.path.relpath(path, folder), folder)
+                    return path
+        return None
+
+    def _inside(self, name: str, relative: str, folder: Path) -> Path:
+        """The path of that name, which must lie under the source's folder even after following links."""
+        if "\0" in relative or is_absolute(relative):
+            raise _outside(name)
+        path = Path(os.path.normpath(folder / relative))
+        try:
+            real = path.resolve()
+        except (OSError, RuntimeError) as error:  # a loop of links
+            raise _outside(name) from error
+        if not (real.is_relative_to(self._root.resolve()) or real.is_relative_to(folder.resolve())):
+            raise _outside(name)
+        return path
+
+    def _existing(self, path: Path) -> Path | None:
+        """The file, or the one that is named so but for the case of its letters and of its folders'."""
+        if path.is_file():
+            return path
+        actual = Path(path.anchor)
+        for part in path.parts[1:] if path.is_absolute() else path.parts:
+            exact = actual / part
+            if not exact.exists():
+                other = self._listing(actual).get(part.lower())
+                if other is None:
+                    return None
+                exact = actual / other
+            actual = exact
+        return actual if actual.is_file() else None
+
+    def _listing(self, folder: Path) -> dict[str, str]:
+        """Names in a folder by their small letters."""
+        if folder not in self._listings:
+            try:
+                self._listings[folder] = {
+                    path.name.lower(): path.name for path in sorted(folder.iterdir(), reverse=True)
+                }
+            except OSError:
+                self._listings[folder] = {}
+        return self._listings[folder]
 
 
-def _material_library(path: Path) -> str | None:
-    """The first `mtllib` of an obj's head, the whole rest of its line: names may hold spaces."""
+def _outside(name: str) -> BadInput:
+    return BadInput(f"it refers to {name!r}, which is not inside the source's folder; lay it beside the mesh")
+
+
+def _late_statements(content: mmap.mmap) -> Iterator[bytes]:
+    position = content.find(b"mtllib")
+    while position >= 0:
+        line_start = content.rfind(b"\n", 0, position) + 1
+        line_end = content.find(b"\n", position)
+        if not content[line_start:position].strip():
+            yield content[position + 6 : line_end if line_end >= 0 else len(content)]
+        position = content.find(b"mtllib", position + 6)
+
+
+def _glb_header(path: Path) -> bytes | None:
+    """The JSON of a GLB that refers to anything; None for one that does not, or that is none."""
     with path.open("rb") as file:
-        head = file.read(OBJ_HEAD_BYTES)
-    for line in head.splitlines():
-        if line.startswith(b"mtllib"):
-            return line[6:].decode("utf-8", "replace").strip()
-    return None
+        head = file.read(20)
+        if len(head) < 20 or not head.startswith(MAGIC):
+            return None
+        length, kind = struct.unpack_from("<II", head, 12)
+        if kind != JSON_CHUNK or length > MAX_TEXT_BYTES:
+            return None
+        text = file.read(length)
+    return text if b'"uri"' in text else None
 
 
-def _add_textures(found: References, material: Path, folders: list[Path], root: Path) -> None:
-    for line in _text(material).splitlines():
-        stripped = line.strip()
-        if stripped.lower().startswith("map_kd"):
-            _add(found, stripped[6:].strip(), stripped[6:].strip(), folders, root, is_image=True)
-
-
-def _gltf_uris(path: Path) -> Iterator[tuple[str, bool]]:
-    """(uri, whether it is an image) of the buffers and images that lie outside the file."""
+def _texture_files(path: Path) -> list[str]:
+    """Names of a ply's `comment TextureFile`; none of what is no ply."""
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
     try:
-        header = json.loads(_text(path))
-        buffers, images = header.get("buffers", []), header.get("images", [])
-        uris = [(entry.get("uri"), False) for entry in buffers] + [(entry.get("uri"), True) for entry in images]
-    except (ValueError, AttributeError, TypeError, RecursionError) as error:
-        raise BadInput(f"not a readable gltf: {error}") from error
-    for uri, is_image in uris:
-        if isinstance(uri, str) and not uri.startswith("data:"):
-            yield uri, is_image
+        return Header.parse(head).textures if b"extureFile" in head else []
+    except BadInput:
+        return []
 
 
-def _text(path: Path) -> str:
+def _text(path: Path) -> bytes:
     with path.open("rb") as file:
         data = file.read(MAX_TEXT_BYTES + 1)
     if len(data) > MAX_TEXT_BYTES:
         raise BadInput(f"{path.name} is larger than {MAX_TEXT_BYTES // 2**20} MiB; store it as glb")
-    return data.decode("utf-8", "replace")
-
-
-def _add(found: References, name: str, relative: str, folders: list[Path], root: Path, *, is_image: bool) -> None:
-    """Look a name up in the folders in turn."""
-    relative = relative.replace("\\", "/")
-    for folder in folders:
-        candidate = _inside(name, relative, folder, root)
-        if candidate.is_file():
-            found.files[name] = candidate
-            if is_image:
-                found.images.add(candidate)
-            return
-    found.absent.append(name)
-
-
-def _inside(name: str, relative: str, folder: Path, root: Path) -> Path:
-    """The file of that name, which must lie under the source's folder even after following links."""
-    outside = BadInput(f"it refers to {name!r}, which is not inside the source's folder")
-    if "\0" in relative or urlsplit(relative).scheme or Path(relative).is_absolute():
-        raise outside
-    path = Path(os.path.normpath(folder / relative))
-    try:
-        real = path.resolve()
-    except (OSError, RuntimeError) as error:  # a loop of links
-        raise outside from error
-    if not (real.is_relative_to(root.resolve()) or real.is_relative_to(folder.resolve())):
-        raise outside
-    return path
+    if found := stand_in(data):
+        raise BadInput(f"{path.name} is {found}")
+    return data

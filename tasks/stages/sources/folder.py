@@ -21,16 +21,14 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from models.errors import BadInput
 from models.normalise import MESH_TYPES, MeshFile, UpAxis
 from models.views import IMAGE_TYPES, split_view
 from tasks.collections.files import readable
 from tasks.stages.sources import Found, Ignored, Kind, Loaded, SourceParams, read_expected, summary
 from tasks.stages.sources._manifest import MANIFEST, ManifestEntry, read_manifest
 from tasks.stages.sources._patterns import matcher
-from tasks.stages.sources._references import References, references
+from tasks.stages.sources._references import REFERRING, SELDOM_REFERRING, SIDE_TYPES, References, SideFiles
 
-WITH_REFERENCES = ("obj", "gltf", "mtl")
 REMEDIES = {
     "export as .glb": "3dm 3ds 3mf abc blend c4d dae fbx iges igs ma max mb step stp usd usda usdc usdz wrl x3d",
     "save as .png or .jpg": "arw cr2 cr3 dng exr gif hdr jp2 jxl nef psd svg tga",
@@ -165,7 +163,6 @@ class _Listing:
         self._up = [(matcher((pattern,)), axis) for pattern, axis in params.up.items()]
         self._manifest = read_manifest(root)
         self._references: dict[str, References] = {}
-        self._problems: dict[str, str] = {}
         self._objects: frozenset[str] = frozenset()
 
     def items(self) -> Iterator[Found | Ignored]:
@@ -192,23 +189,21 @@ class _Listing:
     def _read_references(self, files: list[_File]) -> set[str]:
         """Read what meshes and materials refer to; the paths under the folder that so are no items themselves."""
         side_files: set[str] = set()
+        finder = SideFiles(self._root)
+        types = REFERRING + (SELDOM_REFERRING if any(file.type in SIDE_TYPES for file in files) else ())
         for file in files:
-            if file.type not in WITH_REFERENCES:
+            if file.type not in types:
                 continue
             try:
-                found = references(self._root / file.relative, self._root)
-            except BadInput as error:
-                self._problems[file.relative] = str(error)
+                found = finder.of(self._root / file.relative)
             except OSError as error:
-                self._problems[file.relative] = f"it cannot be read: {error.strerror}"
-            else:
-                self._references[file.relative] = found
-                side_files.update(os.path.relpath(path, self._root) for path in found.files.values())
+                found = References(problem=f"it cannot be read: {error.strerror}")
+            self._references[file.relative] = found
+            side_files.update(os.path.relpath(path, self._root) for path in found.paths)
         return side_files
 
     def _mesh(self, file: _File) -> Found:
         path = file.folder or self._root.name if file.folder in self._objects else file.stem
-        problem = self._problems.get(file.relative)
         found = self._references.get(file.relative, References())
         try:
             mesh = self._entry(file.relative)
@@ -217,7 +212,7 @@ class _Listing:
             return self._found(file, file.stem, path, "mesh", _unreadable(file), None, _unreadable_because(error))
         inputs = [("mesh", mesh[1]), *((f"side/{readable(name)}", entry[1]) for name, entry in side_files.items())]
         payload = {"mesh": mesh, "type": file.type, "side_files": side_files}
-        return self._found(file, file.stem, path, "mesh", inputs, payload, problem)
+        return self._found(file, file.stem, path, "mesh", inputs, payload, found.problem)
 
     def _photo(self, photos: _Photos) -> Found:
         """One item of the photos by view."""
