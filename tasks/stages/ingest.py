@@ -224,6 +224,7 @@ def _ingested(loaded: Loaded, facts: dict[str, Any], params: IngestParams) -> Ou
         "colour": mesh.colour,
         "watertight": mesh.watertight,
         "extents": [float(f"{side:.6g}") for side in mesh.extents],
+        "left_out": list(mesh.left_out),
     }
     return Output({"mesh.glb": mesh.glb}, frame=FRAME, facts=facts | measured)
 
