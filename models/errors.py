@@ -6,8 +6,14 @@ Needs nothing but Python: teachers in environments of their own use it too.
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+MACHINE_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE})
+"""What any code may run into through no fault of the item: a full or read-only disk, a quota, no file handles left."""
+_MACHINE_TEXTS = tuple(os.strerror(number) for number in sorted(MACHINE_ERRNOS))
+"""How libraries whose errors carry no number (Rust, C++) tell the same."""
 
 OOM_CLASSES = ("oom_gpu", "oom_host", "oom_suspected")
 
@@ -41,7 +47,7 @@ class Unavailable(RuntimeError):
 
 
 class BrokenMachine(RuntimeError):
-    """The machine failed under an item (a GPU that is gone). The item is not charged, and the stage stops."""
+    """The machine failed under an item (a GPU that is gone, a full disk). The item is not charged, the stage stops."""
 
 
 class ItemFailed(RuntimeError):
@@ -66,10 +72,22 @@ class ItemFailed(RuntimeError):
 
 
 def failure_class(error: BaseException) -> str:
-    """The class of failure. torch's errors are known by name and text: torch is not imported here."""
-    text = str(error)
+    """The class of failure. torch's errors are known by name and text: torch is not imported here.
+
+    A library may wrap what it met into an error of its own: where one of the causes is the machine's fault or a want of
+    memory, so is the whole.
+    """
     if isinstance(error, ItemFailed):
         return error.failure_class
+    own, *causes = (_class_alone(link) for link in _chain(error))
+    if "environment" in (own, *causes):
+        return "environment"
+    return own if own != "error" else next((kind for kind in causes if kind in OOM_CLASSES), "error")
+
+
+def _class_alone(error: BaseException) -> str:
+    """The class of an error, whatever caused it."""
+    text = str(error)
     if isinstance(error, BadInput):
         return "bad_input"
     if isinstance(error, EmptyOutput):
@@ -80,9 +98,19 @@ def failure_class(error: BaseException) -> str:
         return "oom_gpu"
     if any(sign in text for sign in _GPU_MEMORY_SUSPECTED):
         return "oom_suspected"
-    if isinstance(error, BrokenMachine) or any(sign in text for sign in _GPU_LOST):
+    if isinstance(error, BrokenMachine) or any(sign in text for sign in (*_GPU_LOST, *_MACHINE_TEXTS)):
         return "environment"
-    return "error"
+    return "environment" if isinstance(error, OSError) and error.errno in MACHINE_ERRNOS else "error"
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error, what caused it, what caused that."""
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
 
 
 def poisons(error: BaseException) -> bool:

@@ -10,7 +10,6 @@ empty.
 
 from __future__ import annotations
 
-import errno
 import gc
 import json
 import logging
@@ -28,7 +27,16 @@ from pathlib import Path
 from typing import IO, Any
 
 from models.child import begin
-from models.errors import BadInput, BrokenMachine, EmptyOutput, ItemFailed, Unavailable, failure_class, poisons
+from models.errors import (
+    MACHINE_ERRNOS,
+    BadInput,
+    BrokenMachine,
+    EmptyOutput,
+    ItemFailed,
+    Unavailable,
+    failure_class,
+    poisons,
+)
 from tasks.collections.files import explain
 from tasks.collections.index import DamagedShard, Held, ItemReader
 from tasks.collections.inflight import InFlight
@@ -42,8 +50,6 @@ from tasks.workspace import Workspace
 PROTOCOL = 2
 FLUSH_EVERY_S = 0.2
 FLUSH_EVERY_RESULTS = 64
-MACHINE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE}
-"""What an item's own code may run into through no fault of the item."""
 
 Send = Callable[[Mapping[str, Any]], None]
 
