@@ -328,6 +328,8 @@ def _refuse_nan(value: Any, where: str) -> None:
 def _read_messages(stream: IO[bytes], inbox: Inbox, reporter: Reporter, send: Send) -> None:
     """Keep the pipe empty, so that the supervisor never waits for a busy worker."""
     for line in stream:
+        if not line.endswith(b"\n"):
+            break  # the supervisor died while it wrote
         message = json.loads(line)
         if "chunk" in message:
             inbox.put(message["chunk"])

@@ -1,14 +1,17 @@
 """Items that die, hang, exhaust memory or print: each ends as it should, and no other item notices."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 
 import pytest
 
 from tasks.collections.ledger import Ledger
 from tasks.engine.outcome import FAILED, OK
-from tasks.engine.worker import open_upstream
-from tests.support import Running, make_workspace, run_module
+from tasks.engine.worker import PROTOCOL, open_upstream
+from tests.support import ROOT, Running, make_workspace, run_module
 from tests.toy import computed, expected_files, fill, item_id, plain
 
 FINE = plain(12, seconds=0.01)
@@ -116,6 +119,34 @@ def test_workers_that_hang_at_their_start_do_not_hang_the_stage(tmp_path):
     ended = run_module("tests.toy", workspace.root, timeout_s=60)
     assert ended.exit_code == FAILED
     assert "workers end before their first item" in ended.stderr
+
+
+def test_a_worker_whose_supervisor_dies_in_the_middle_of_a_message_ends(tmp_path):
+    workspace = make_workspace(tmp_path)
+    hello = {
+        "protocol": PROTOCOL,
+        "stage": "tests.toy:Toy",
+        "workspace": str(workspace.root),
+        "params": {},
+        "recipe": "",
+        "device": "cpu",
+        "worker_index": 0,
+        "num_threads": 1,
+        "log_level": "info",
+    }
+    worker = subprocess.Popen(
+        [sys.executable, "-P", "-m", "tasks.engine.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    try:
+        _, log = worker.communicate(json.dumps({"hello": hello}).encode() + b'\n{"chunk": [{"id": ', timeout=60)
+    finally:
+        worker.kill()
+    assert worker.returncode == 1
+    assert b"Traceback" not in log
 
 
 def test_no_worker_idles_while_another_has_items_waiting(tmp_path):
