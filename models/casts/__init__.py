@@ -5,7 +5,9 @@ A kind is one module here (or a plug-in of the group `lostwax.casts`), named as 
     CAST: type                                                       # the class of its casts
     def to_files(cast) -> dict[str, bytes]: ...                      # as a collection stores it
     def from_files(files: Mapping[str, bytes]) -> CAST: ...
+    def as_stored(cast) -> CAST: ...                                 # in its files' types; EmptyOutput names a field
     def check(cast) -> dict[str, Json]: ...                          # figures for the record; EmptyOutput if unusable
+    def check_frame(cast) -> None: ...                               # EmptyOutput where it leaves the canonical box
     METRICS: tuple[Metric, ...]                                      # models/metric.py, the leading one first
     def measure(cast, exam: Exam) -> dict[str, float]: ...           # models/exam.py; {} where nothing applies
     def surface(cast) -> Mesh | None: ...                            # a mesh of it, where it has one

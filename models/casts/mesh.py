@@ -9,15 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 from models.cameras import Camera
+from models.casts import _fields
 from models.errors import EmptyOutput
 from models.exam import Exam
-from models.geometry import Mesh
+from models.geometry import Mesh, face_areas
 from models.metric import Metric
 
 CAST = Mesh
 OBJECT = 128
 """Alpha from which a pixel of a view is the object."""
 FILE = "mesh.glb"
+BOX_TOLERANCE = 0.02
+"""How far outside the canonical box vertices may lie."""
+_OWNER = "mesh has"
 
 
 def to_files(cast: Mesh) -> dict[str, bytes]:
@@ -28,11 +32,38 @@ def from_files(files: Mapping[str, bytes]) -> Mesh:
     return Mesh.from_glb(files[FILE])
 
 
+def as_stored(cast: Mesh) -> Mesh:
+    """float32 vertices, int32 faces, uint8 RGBA colours."""
+    vertices_N3 = _fields.floats(cast.vertices_N3, _OWNER, "vertices_N3", 3)
+    faces_F3 = _fields.corners(cast.faces_F3, _OWNER, "faces_F3", len(vertices_N3))
+    colours_N4 = None
+    if cast.colours_N4 is not None:
+        colours_N4 = _fields.colours(cast.colours_N4, _OWNER, "colours_N4", len(vertices_N3))
+    return Mesh(vertices_N3, faces_F3, colours_N4)
+
+
 def check(cast: Mesh) -> dict[str, Any]:
-    """Raises EmptyOutput for a mesh that is not finite or has no extent."""
-    if not np.isfinite(cast.vertices_N3).all() or not cast.extents.any():
-        raise EmptyOutput("the mesh is not finite or has no extent")
-    return {"vertices": len(cast.vertices_N3), "faces": len(cast.faces_F3)}
+    """Counts, whether it is closed, area, volume. Raises EmptyOutput for a mesh that is not finite or has no area."""
+    from models.topology import components, is_watertight, volume
+
+    if len(cast.vertices_N3) == 0 or len(cast.faces_F3) == 0:
+        raise EmptyOutput("mesh is without faces")
+    _fields.refuse_not_finite(cast.vertices_N3, _OWNER, "vertices_N3")
+    if (area := float(face_areas(cast).sum())) <= 0:
+        raise EmptyOutput("mesh has no area")
+    return {
+        "vertices": len(cast.vertices_N3),
+        "faces": len(cast.faces_F3),
+        "watertight": is_watertight(cast),
+        "components": len(np.unique(components(cast)[cast.faces_F3[:, 0]])),  # pieces that have faces
+        "area": round(area, 6),
+        "volume": round(volume(cast), 6),
+    }
+
+
+def check_frame(cast: Mesh) -> None:
+    if (reach := float(np.abs(cast.vertices_N3).max())) > 0.5 + BOX_TOLERANCE:
+        raise EmptyOutput(f"mesh leaves the canonical box: it reaches {reach:.3f}, and .5 is the limit")
 
 
 def surface(cast: Mesh) -> Mesh:

@@ -1,4 +1,4 @@
-"""From the frame of a teacher's library to the canonical one: turned, centred by the mesh's box, longest side 1."""
+"""From the frame of a teacher's library to the canonical one: turned, centred by its box, longest side 1."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ import numpy.typing as npt
 from models.errors import EmptyOutput
 from models.gaussians import Gaussians
 from models.geometry import FloatArray, Mesh
+
+FAINTEST_LOGIT = -3.0
+"""Of the opacity of a Gaussian that counts for the box: 5 %. Fainter ones may lie anywhere."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,18 @@ class Placement:
         if (longest := float((high - low).max())) <= 0:
             raise EmptyOutput("the teacher's mesh is one point")
         return Placement(rotation_33, (low + high) / 2, 1 / longest)
+
+    @staticmethod
+    def of_gaussians(gaussians: Gaussians, rotation_33: npt.NDArray[np.float64]) -> Placement:
+        """The one that brings the centres of what can be seen into the canonical box: for want of a mesh.
+
+        Raises EmptyOutput.
+        """
+        seen_N = gaussians.opacity_logits_N > FAINTEST_LOGIT
+        means_N3 = gaussians.means_N3[seen_N]
+        if len(means_N3) == 0 or not np.isfinite(means_N3).all():
+            raise EmptyOutput("the Gaussians are all transparent, or have centres that are not finite")
+        return Placement.of(means_N3, rotation_33)
 
     def points(self, points_N3: npt.NDArray[Any]) -> FloatArray:
         """Canonical points (N, 3)."""

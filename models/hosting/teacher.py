@@ -18,7 +18,7 @@ from models.hosting.ladder import Evidence, Ladder
 from models.hosting.messages import Arrays
 from models.machine import visible_gpu
 from models.params import Block
-from models.teachers import Shape, Site
+from models.teachers import Site, TeacherOutput
 from models.views import Views
 
 
@@ -46,21 +46,19 @@ class HostedTeacher:
         *,
         runtime: str,
         licence: str,
-        needs_cameras: bool,
-        read_shape: Callable[[Arrays, Mapping[str, Any]], Shape],
+        read_answer: Callable[[Arrays, Mapping[str, Any]], TeacherOutput],
         choose_views: Callable[[Views], Views] = lambda views: views,
         local_settings: Mapping[str, Any] | None = None,
     ) -> None:
-        """runtime: a module of models.hosting.runtimes, or a file. read_shape: (arrays, figures) -> canonical shape.
+        """runtime: a module of models.hosting.runtimes, or a file. read_answer: (arrays, figures) -> what was made.
 
         choose_views: those that the teacher is given. local_settings: those that stay out of the key, for the runtime
         alone. Raises Unavailable when the teacher does not load.
         """
         self.licence = licence
-        self.needs_cameras = needs_cameras
         self._settings = params.model_dump(mode="json", exclude=set(params.LOCAL)) | dict(local_settings or {})
         self._rungs = [{}, *params.ladder]
-        self._read_shape = read_shape
+        self._read_answer = read_answer
         self._choose_views = choose_views
         variables = {**_memory_settings(), **params.environment, **_one_gpu(site.device)}
         device = "cuda:0" if site.device.startswith("cuda") else site.device
@@ -71,8 +69,8 @@ class HostedTeacher:
         self.gpu = str(self._client.ready.get("gpu", "cpu"))
         self._ladder = Ladder(len(self._rungs), site.evidence(self.gpu))
 
-    def generate(self, views: Views, *, seed: int, name: str = "item", rungs: int | None = None) -> Shape:
-        """The shape, its rung and what it cost.
+    def generate(self, views: Views, *, seed: int, name: str = "item", rungs: int | None = None) -> TeacherOutput:
+        """What was made, its rung and what it cost.
 
         rungs: try no more than so many rungs from the top. Raises ItemFailed, BadInput, EmptyOutput, BrokenMachine.
         """
@@ -92,8 +90,8 @@ class HostedTeacher:
             else:
                 steps.append(_step(rung, "done", fresh, started, figures))
                 self._ladder.add(Evidence(rung, size, fits=True))
-                shape = self._read_shape(arrays, figures)
-                return replace(shape, rung=rung, measured=self._measured(size, steps, figures))
+                made = self._read_answer(arrays, figures)
+                return replace(made, rung=rung, measured=self._measured(size, steps, figures))
             steps.append(_step(rung, failed.failure_class, fresh, started, failed.figures))
             if failed.failure_class not in OOM_CLASSES:
                 raise self._with_steps(failed, size, steps)

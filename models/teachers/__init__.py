@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
+from models.casts import Cast
 from models.gaussians import Gaussians
 from models.geometry import Mesh
 from models.hosting.client import Limits
@@ -23,20 +24,33 @@ from models.views import Views
 
 
 @dataclass(frozen=True)
-class Shape:
+class TeacherOutput:
     """What a teacher makes of an object, in the canonical frame.
 
-    latents: arrays that students may learn from besides (TRELLIS: coords_N3, slat_N8). quality: the teacher's own
-    figures, which go into the record. rung: above 0 when memory ran out and it was made with less. measured: what it
-    cost (seconds, memory), for the ledger alone.
+    casts: at least one, at most one of each kind; the figures of the record are those of the first. latents: arrays
+    that students may learn from besides (TRELLIS: coords_N3, slat_N8). quality: the teacher's own figures, which go
+    into the record. rung: above 0 when memory ran out and it was made with less. measured: what it cost (seconds,
+    memory), for the ledger alone.
     """
 
-    mesh: Mesh
-    gaussians: Gaussians | None = None
+    casts: tuple[Cast, ...]
     latents: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     quality: Mapping[str, Any] = field(default_factory=dict)
     rung: int = 0
     measured: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        kinds = [type(cast).__name__ for cast in self.casts]
+        if len(set(kinds)) < len(kinds):
+            raise ValueError(f"at most one cast of each kind, not {', '.join(kinds)}")
+
+    @property
+    def mesh(self) -> Mesh | None:
+        return next((cast for cast in self.casts if isinstance(cast, Mesh)), None)
+
+    @property
+    def gaussians(self) -> Gaussians | None:
+        return next((cast for cast in self.casts if isinstance(cast, Gaussians)), None)
 
 
 @dataclass(frozen=True)
@@ -57,18 +71,12 @@ class Site:
 
 
 class Teacher(Protocol):
-    """Makes a shape of views.
-
-    needs_cameras: it cannot work on views whose cameras are unknown. licence: of its outputs.
-    """
-
-    @property
-    def needs_cameras(self) -> bool: ...
+    """Makes casts of views. licence: of what it makes."""
 
     @property
     def licence(self) -> str: ...
 
-    def generate(self, views: Views, *, seed: int, name: str = "item", rungs: int | None = None) -> Shape:
+    def generate(self, views: Views, *, seed: int, name: str = "item", rungs: int | None = None) -> TeacherOutput:
         """name: for messages and logs. rungs: try no more than so many rungs of the ladder, from the top.
 
         Raises BadInput for views it can do nothing with, EmptyOutput when nothing comes of them.

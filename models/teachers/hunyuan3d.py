@@ -26,7 +26,7 @@ from models.hosting.messages import Arrays
 from models.hosting.rungs import check_rungs
 from models.hosting.teacher import HostedParams, HostedTeacher
 from models.hosting.weights import hub_id_or_folder
-from models.teachers import Shape, Site
+from models.teachers import Site, TeacherOutput
 from models.views import Views
 
 NEEDS_CAMERAS = False
@@ -166,8 +166,7 @@ def create(params: Params, site: Site) -> HostedTeacher:
         site,
         runtime="hunyuan3d",
         licence=LICENCE,
-        needs_cameras=NEEDS_CAMERAS,
-        read_shape=lambda arrays, figures: read_shape(arrays, figures, settings.variant),
+        read_answer=lambda arrays, figures: read_answer(arrays, figures, settings.variant),
         choose_views=lambda views: choose_views(views, multi_view=settings.multi_view),
     )
 
@@ -215,7 +214,7 @@ def choose_views(views: Views, *, multi_view: bool) -> Views:
     return replace(first, names=VIEWS[:1])
 
 
-def read_shape(arrays: Arrays, figures: Mapping[str, Any], variant: Variant) -> Shape:
+def read_answer(arrays: Arrays, figures: Mapping[str, Any], variant: Variant) -> TeacherOutput:
     """hy3dgen's mesh in the canonical frame.
 
     Its axes are ours: Y up, the front faces +Z (the cameras of its texture pipeline say so), counter-clockwise from
@@ -228,7 +227,7 @@ def read_shape(arrays: Arrays, figures: Mapping[str, Any], variant: Variant) -> 
         "octree_resolution": figures["octree_resolution"],
         "teacher_views": figures["views"],
     }
-    return Shape(placement.mesh(Mesh(arrays["vertices_N3"], arrays["faces_F3"])), quality=quality)
+    return TeacherOutput((placement.mesh(Mesh(arrays["vertices_N3"], arrays["faces_F3"])),), quality=quality)
 
 
 def _source(params: Params, workspace: Path) -> str:

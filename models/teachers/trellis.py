@@ -20,7 +20,8 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field, field_validator
 
-from models.errors import Unavailable
+from models.casts import Cast
+from models.errors import EmptyOutput, Unavailable
 from models.gaussians import Gaussians
 from models.geometry import Mesh
 from models.hosting.canonical import Placement
@@ -29,7 +30,7 @@ from models.hosting.rungs import check_rungs
 from models.hosting.teacher import HostedParams, HostedTeacher
 from models.hosting.weights import hub_id_or_folder
 from models.normalise import TO_Y_UP
-from models.teachers import Shape, Site
+from models.teachers import Site, TeacherOutput
 from models.views import Views
 
 NEEDS_CAMERAS = False
@@ -108,7 +109,7 @@ class Params(HostedParams):
     latent_guidance: float | None = Field(None, ge=0)
     """How closely it follows the image."""
     formats: tuple[Format, ...] = (Format.MESH, Format.GAUSSIAN)
-    """mesh, which is always needed, and gaussian."""
+    """mesh, gaussian or both."""
     images: Images = Images.FRONT
     """The front view, the named ones (front, left, back, right) or all views of the item."""
     mode: Mode = Mode.STOCHASTIC
@@ -120,9 +121,9 @@ class Params(HostedParams):
 
     @field_validator("formats")
     @classmethod
-    def _mesh_is_among_them(cls, formats: tuple[Format, ...]) -> tuple[Format, ...]:
-        if Format.MESH not in formats:
-            raise ValueError("formats must hold mesh: the gate and the students need it")
+    def _there_is_one(cls, formats: tuple[Format, ...]) -> tuple[Format, ...]:
+        if not formats:
+            raise ValueError("formats must name mesh, gaussian or both")
         return formats
 
     @field_validator("ladder")
@@ -140,8 +141,7 @@ def create(params: Params, site: Site) -> HostedTeacher:
         site,
         runtime="trellis",
         licence=LICENCE,
-        needs_cameras=NEEDS_CAMERAS,
-        read_shape=read_shape,
+        read_answer=read_answer,
         choose_views=lambda views: choose_views(views, params.images),
         local_settings={"root": str(find_root(params.root, site))},
     )
@@ -161,8 +161,9 @@ def weights(params: Params, workspace: Path) -> Sequence[Path]:
 
 
 def effective(params: Params, workspace: Path) -> Params:
-    """The block with its preset and its weights written out."""
+    """The block with its preset and its weights written out, and a ladder that makes nothing it was not asked for."""
     given = params.model_dump(exclude_none=True)
+    given["ladder"] = [rung for rung in params.ladder if set(rung.get("formats", ())) <= set(params.formats)]
     return Params(**{**PRESETS[params.preset], **given, "weights": hub_id_or_folder(params.weights, workspace)})
 
 
@@ -192,18 +193,23 @@ def choose_views(views: Views, images: Images) -> Views:
     return chosen if chosen.names else replace(views.select(views.names[:1]), names=NAMED[:1])
 
 
-def read_shape(arrays: Arrays, figures: Mapping[str, Any]) -> Shape:
+def read_answer(arrays: Arrays, figures: Mapping[str, Any]) -> TeacherOutput:
     """Mesh and Gaussians in the canonical frame; voxels and latents in TRELLIS's own, where `placement` leads from.
 
     TRELLIS has Z up and the front at -Y, in [-.5, .5]^3; the centre of voxel c is (c + .5) / resolution - .5.
     """
-    placement = Placement.of(arrays["vertices_N3"], TO_Y_UP["z"])
-    mesh = placement.mesh(Mesh(arrays["vertices_N3"], arrays["faces_F3"], arrays.get("colours_N4")))
-    gaussians = None
-    if "gaussians_ply" in arrays:
-        own = Gaussians.from_ply(arrays["gaussians_ply"].tobytes())
-        bounded = replace(own, opacity_logits_N=own.opacity_logits_N.clip(-LARGEST_LOGIT, LARGEST_LOGIT))
-        gaussians = placement.gaussians(bounded)
+    rotation_33 = TO_Y_UP["z"]
+    own = _gaussians(arrays) if "gaussians_ply" in arrays else None
+    casts: list[Cast] = []
+    if "vertices_N3" in arrays:
+        placement = Placement.of(arrays["vertices_N3"], rotation_33)
+        casts.append(placement.mesh(Mesh(arrays["vertices_N3"], arrays["faces_F3"], arrays.get("colours_N4"))))
+    elif own is not None:
+        placement = Placement.of_gaussians(own, rotation_33)
+    else:
+        raise EmptyOutput("TRELLIS returned neither a mesh nor Gaussians")
+    if own is not None:
+        casts.append(placement.gaussians(own))
     quality = {
         "structure_steps": figures["structure_steps"],
         "latent_steps": figures["latent_steps"],
@@ -214,4 +220,10 @@ def read_shape(arrays: Arrays, figures: Mapping[str, Any]) -> Shape:
         "placement": dict(placement.figures()),
     }
     latents = {name: np.array(arrays[name]) for name in ("coords_N3", "slat_N8")}
-    return Shape(mesh, gaussians, latents, quality)
+    return TeacherOutput(tuple(casts), latents, quality)
+
+
+def _gaussians(arrays: Arrays) -> Gaussians:
+    """In TRELLIS's own frame."""
+    own = Gaussians.from_ply(arrays["gaussians_ply"].tobytes())
+    return replace(own, opacity_logits_N=own.opacity_logits_N.clip(-LARGEST_LOGIT, LARGEST_LOGIT))

@@ -1,7 +1,7 @@
 """The visual hull: the largest shape that fits every silhouette (Laurentini 1994), coloured from the views.
 
-    teacher = create(Params(), "cpu")
-    shape = teacher.generate(views, seed=0)         # views with cameras; .mesh is closed, .gaussians lie on it
+    teacher = create(Params(), Site())
+    mesh, gaussians = teacher.generate(views, seed=0).casts     # views with cameras; the mesh is closed
 
 A classical method that needs no weights. It cannot see concavities that no silhouette shows, and it needs cameras.
 Silhouettes become signed distances (sub-pixel, from the antialiased alpha), whose minimum over the views is the hull's.
@@ -20,7 +20,7 @@ from models.errors import BadInput, EmptyOutput
 from models.gaussians import Gaussians, rotations_to, sh_dc_from_rgb
 from models.geometry import ByteArray, FloatArray, Mesh, face_areas, sample_surface
 from models.params import Block
-from models.teachers import Shape, Site
+from models.teachers import Site, TeacherOutput
 from models.topology import components, face_volumes
 from models.views import Views
 
@@ -57,7 +57,6 @@ def create(params: Params, site: Site) -> VisualHull:
 class VisualHull:
     """Carves silhouettes; see the module."""
 
-    needs_cameras = NEEDS_CAMERAS
     licence = LICENCE
 
     def __init__(self, params: Params) -> None:
@@ -66,7 +65,7 @@ class VisualHull:
     def close(self) -> None:
         """There is nothing to end."""
 
-    def generate(self, views: Views, *, seed: int, name: str = "item", rungs: int | None = None) -> Shape:
+    def generate(self, views: Views, *, seed: int, name: str = "item", rungs: int | None = None) -> TeacherOutput:
         """The hull of the views. `seed` only places the Gaussians; it has one rung.
 
         Raises BadInput without cameras or where a silhouette is empty, EmptyOutput where they share no point.
@@ -80,7 +79,7 @@ class VisualHull:
         colours_N3 = project_colours(mesh, normals_N3, views.rgba_VHW4, views.cameras, 2.5 / params.resolution)
         coloured = Mesh(mesh.vertices_N3, mesh.faces_F3, _rgba(colours_N3))
         rng = np.random.default_rng(seed)
-        return Shape(coloured, splats(mesh, normals_N3, colours_N3, params.num_gaussians, rng))
+        return TeacherOutput((coloured, splats(mesh, normals_N3, colours_N3, params.num_gaussians, rng)))
 
 
 def carve(

@@ -10,6 +10,7 @@ import numpy as np
 
 from models import plugins
 from models.errors import BadInput, BrokenMachine, EmptyOutput, ItemFailed, Unavailable
+from models.geometry import Mesh
 from models.onnx import Machine
 from models.views import Views, encode_png
 from tasks.collections.files import write_atomically
@@ -19,7 +20,7 @@ from tasks.engine.stage import Context
 from tasks.engine.worker import resolve_device
 from tasks.params import Params
 from tasks.stages.matte import Cutter
-from tasks.stages.teach import check, site_of
+from tasks.stages.teach import accept, site_of
 from tasks.workspace import Workspace
 
 PICTURE_PX = 256
@@ -47,9 +48,8 @@ def try_teacher(workspace: Workspace, params: Params, name: str, images: list[Pa
         loaded_s = time.perf_counter() - started
         try:
             started = time.perf_counter()
-            shape = teacher.generate(views, seed=0, name=out.stem)
+            made, quality = accept(teacher.generate(views, seed=0, name=out.stem))
             seconds = time.perf_counter() - started
-            quality = check(shape)
         finally:
             teacher.close()
     except BadInput as error:
@@ -58,13 +58,15 @@ def try_teacher(workspace: Workspace, params: Params, name: str, images: list[Pa
         raise StageFailed(f"{name}: {error}") from error
     except ItemFailed as error:
         raise StageFailed(f"{name}: {error.failure_class}: {error}\n{error.detail}".strip()) from error
+    if (mesh := made.mesh) is None:
+        raise StageFailed(f"{name} made no mesh, and nothing else can be shown here; the stage teach stores it")
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, shape.mesh.to_glb())
+    write_atomically(out, mesh.to_glb())
     picture = out.with_suffix(".png")
-    write_atomically(picture, encode_png(_picture(views, shape.mesh)))
+    write_atomically(picture, encode_png(_picture(views, mesh)))
     peaks = [("peak_vram_mb", "of GPU memory"), ("peak_rss_mb", "of memory")]
-    memory = [f"{shape.measured[key]:.0f} MB {words}" for key, words in peaks if shape.measured.get(key)]
-    reduced = [f"made at rung {shape.rung} of the ladder"] if shape.rung else []
+    memory = [f"{made.measured[key]:.0f} MB {words}" for key, words in peaks if made.measured.get(key)]
+    reduced = [f"made at rung {made.rung} of the ladder"] if made.rung else []
     return [
         f"{out}: {quality['vertices']} vertices, {quality['faces']} triangles, "
         f"{counted(quality['components'], 'piece')}, {'closed' if quality['watertight'] else 'not closed'}",
@@ -80,7 +82,7 @@ def _cut(workspace: Workspace, params: Params, images: list[Path]) -> Views:
     return Views(tuple(cut), np.stack(list(cut.values())))
 
 
-def _picture(views: Views, mesh: Any) -> Any:
+def _picture(views: Views, mesh: Mesh) -> Any:
     """(H, W, 3) uint8 on white: the first view that was given, then the mesh from four sides."""
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""teach: the teacher's mesh, Gaussians and latents of every item, checked before they are taken."""
+"""teach: the teacher's casts and latents of every item, checked before they are taken."""
 
 from __future__ import annotations
 
@@ -17,24 +17,23 @@ from pydantic import Field
 
 from models import plugins
 from models.cameras import NAMED_AZIMUTHS_DEG, Camera
+from models.casts import kind_of, mesh
 from models.errors import OOM_CLASSES, BadInput, EmptyOutput
-from models.geometry import FRAME, Mesh, face_areas
+from models.geometry import FRAME
 from models.hosting.client import Limits
 from models.hosting.ladder import Evidence
 from models.needs import TEACHER
 from models.params import Block
-from models.teachers import Shape, Site, Teacher
-from models.topology import components, is_watertight, volume
+from models.teachers import Site, Teacher, TeacherOutput
 from models.views import Views, decode_rgba
 from tasks.collections.files import file_sha256
 from tasks.collections.ledger import Ledger
 from tasks.collections.records import Record
 from tasks.engine.stage import Context, Item, Json, Offer, Output, Stage, Wanted
 
-MESH, CAMERAS = "mesh.glb", "cameras.json"
+CAMERAS = "cameras.json"
 VIEW = "view."
-BOX_TOLERANCE = 0.02
-"""How far outside the canonical box a teacher's vertices may lie."""
+LATENTS = "latents.npz"
 
 
 class TeachParams(Block):
@@ -47,7 +46,7 @@ class TeachParams(Block):
 
 
 class Teach(Stage):
-    """Writes mesh.glb and, where the teacher makes them, gaussians.ply and latents.npz."""
+    """Writes the files of what the teacher makes: mesh.glb, gaussians.ply, latents.npz."""
 
     name = "teach"
     upstreams = ("matte", "ingest")
@@ -56,8 +55,8 @@ class Teach(Stage):
     offers = (
         Offer(
             TEACHER,
-            files=lambda record, params: (MESH,) if MESH in record.files else (),
-            read=lambda files: Mesh.from_glb(files.read(MESH)),
+            files=lambda record, params: (mesh.FILE,) if mesh.FILE in record.files else (),
+            read=lambda files: mesh.from_files({mesh.FILE: files.read(mesh.FILE)}),
         ),
     )
 
@@ -116,10 +115,9 @@ class Teach(Stage):
             views, seed = read_views(item), item_seed(params.seed, item.id)
             if "files" in payload:
                 views = replace(views, files=_unchanged(payload["files"]))
-            shape = teacher.generate(views, seed=seed, name=item.id, rungs=payload.get("rungs"))
+            made, quality = accept(teacher.generate(views, seed=seed, name=item.id, rungs=payload.get("rungs")))
             facts = {"teacher": params.teacher, "licence": teacher.licence}
-            quality = check(shape)
-            return Output(files_of(shape), FRAME, quality, shape.rung, facts, shape.measured)
+            return Output(files_of(made), FRAME, quality, made.rung, facts, made.measured)
 
         return run
 
@@ -178,15 +176,35 @@ def site_of(context: Context) -> Site:
     return Site(context.device, context.work_dir, environments, limits, evidence, context.workspace)
 
 
-def files_of(shape: Shape) -> dict[str, bytes]:
-    """A shape as files; latents.npz holds arrays only (no pickle)."""
-    files = {"mesh.glb": shape.mesh.to_glb()}
-    if shape.gaussians is not None:
-        files["gaussians.ply"] = shape.gaussians.to_ply()
-    if shape.latents:
+def accept(made: TeacherOutput) -> tuple[TeacherOutput, dict[str, Json]]:
+    """What a teacher made as it is stored, and its figures for the record.
+
+    Raises EmptyOutput for what must not be taken for an output, naming the field at fault.
+    """
+    if not made.casts:
+        raise EmptyOutput("the teacher returned no cast: neither a mesh nor Gaussians")
+    try:
+        casts = tuple(kind_of(cast).as_stored(cast) for cast in made.casts)
+        figures = [kind_of(cast).check(cast) for cast in casts]
+        for cast in casts:
+            kind_of(cast).check_frame(cast)
+    except EmptyOutput as error:
+        raise EmptyOutput(f"the teacher's {error}") from error
+    for name, array in made.latents.items():
+        if array.dtype.kind not in "biuf" or array.size == 0 or not np.isfinite(array).all():
+            raise EmptyOutput(f"the teacher's {name} are empty, no numbers, or not finite")
+    return replace(made, casts=casts), {**figures[0], **made.quality}
+
+
+def files_of(made: TeacherOutput) -> dict[str, bytes]:
+    """What was made, as files; latents.npz holds arrays only (no pickle)."""
+    files: dict[str, bytes] = {}
+    for cast in made.casts:
+        files |= kind_of(cast).to_files(cast)
+    if made.latents:
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, **shape.latents)
-        files["latents.npz"] = buffer.getvalue()
+        np.savez_compressed(buffer, allow_pickle=False, **made.latents)
+        files[LATENTS] = buffer.getvalue()
     return files
 
 
@@ -214,50 +232,3 @@ def read_views(item: Item) -> Views:
 def item_seed(seed: int, item_id: str) -> int:
     """A seed of 63 bits that depends on the run's seed and the item alone."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{item_id}".encode()).digest()[:8]) >> 1
-
-
-def check(shape: Shape) -> dict[str, Json]:
-    """Figures of a usable shape, for the record. Raises EmptyOutput for what must not be taken for one."""
-    mesh = shape.mesh
-    if len(mesh.vertices_N3) == 0 or len(mesh.faces_F3) == 0:
-        raise EmptyOutput("the teacher returned a mesh without faces")
-    if not np.isfinite(mesh.vertices_N3).all():
-        raise EmptyOutput("the teacher's mesh has vertices that are not finite")
-    if mesh.faces_F3.min() < 0 or mesh.faces_F3.max() >= len(mesh.vertices_N3):
-        raise EmptyOutput("the teacher's mesh has faces that point at no vertex")
-    if (reach := float(np.abs(mesh.vertices_N3).max())) > 0.5 + BOX_TOLERANCE:
-        raise EmptyOutput(f"the teacher's mesh leaves the canonical box: it reaches {reach:.3f}, and .5 is the limit")
-    if (area := float(face_areas(mesh).sum())) <= 0:
-        raise EmptyOutput("the teacher's mesh has no area")
-    _check_gaussians(shape)
-    for name, array in shape.latents.items():
-        if array.size == 0 or not np.isfinite(array).all():
-            raise EmptyOutput(f"the teacher's {name} are empty, or not finite")
-    return {
-        "vertices": len(mesh.vertices_N3),
-        "faces": len(mesh.faces_F3),
-        "watertight": is_watertight(mesh),
-        "components": _num_components(mesh),
-        "area": round(area, 6),
-        "volume": round(volume(mesh), 6),
-        **shape.quality,
-    }
-
-
-def _check_gaussians(shape: Shape) -> None:
-    if (gaussians := shape.gaussians) is None:
-        return
-    arrays = (
-        gaussians.means_N3,
-        gaussians.log_scales_N3,
-        gaussians.rotations_N4,
-        gaussians.opacity_logits_N,
-        gaussians.sh_dc_N3,
-    )
-    if len(gaussians.means_N3) == 0 or not all(np.isfinite(array).all() for array in arrays):
-        raise EmptyOutput("the teacher returned no Gaussians, or some that are not finite")
-
-
-def _num_components(mesh: Mesh) -> int:
-    """Pieces that have faces."""
-    return len(np.unique(components(mesh)[mesh.faces_F3[:, 0]]))

@@ -210,7 +210,7 @@ def test_axes_and_winding_of_hy3dgens_surfaces_are_ours():
     [made] = export_to_trimesh(outputs)
     arrays = {"vertices_N3": np.asarray(made.vertices), "faces_F3": np.asarray(made.faces, np.int32)}
     figures = {"steps": 1, "octree_resolution": 32, "views": ["front"]}
-    mesh = hunyuan3d.read_shape(arrays, figures, hunyuan3d.Variant.MINI).mesh
+    mesh = hunyuan3d.read_answer(arrays, figures, hunyuan3d.Variant.MINI).mesh
     np.testing.assert_allclose(mesh.extents, [1, 0.5, 0.25], atol=1e-3)
     knob_N3 = mesh.vertices_N3[mesh.vertices_N3[:, 2] > 0.05]
     assert len(knob_N3) > 10

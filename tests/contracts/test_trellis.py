@@ -7,19 +7,20 @@ random weights for the real networks and replace DINOv2 by a random projection; 
 what TRELLIS wants on the GPU, and replace the compiled packages that are missing there (standins/on_cpu).
 """
 
+import importlib
 import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from models.errors import ItemFailed, Unavailable
+from models.errors import EmptyOutput, ItemFailed, Unavailable
 from models.hosting.runtimes import trellis as runtime
 from models.normalise import TO_Y_UP
 from models.teachers import Site, trellis
@@ -79,6 +80,15 @@ def views(*names: str, red: int = 200) -> Views:
     for index in range(len(names)):
         rgba_VHW4[index][np.hypot(x, y) < 14 + 3 * index] = (red, 90 * index % 256 if red else 0, red // 2, 255)
     return Views(names, rgba_VHW4)
+
+
+def standin_pipelines() -> ModuleType:
+    """The stand-in's `trellis.pipelines`, in this process."""
+    sys.path.insert(0, str(STANDINS / "trellis"))
+    try:
+        return importlib.import_module("trellis.pipelines")
+    finally:
+        sys.path.remove(str(STANDINS / "trellis"))
 
 
 def voxel_centres(shape) -> np.ndarray:
@@ -148,7 +158,7 @@ def test_several_views_are_taken_in_both_modes_and_unknown_names_are_left_out(te
     assert chosen.names == ("front", "left", "right")
     settings = {**teacher._settings, "mode": mode.value}
     figures, arrays = teacher._client.generate("several", chosen.names, chosen.rgba_VHW4, settings, 1)
-    made = trellis.read_shape(arrays, figures)
+    made = trellis.read_answer(arrays, figures)
     assert made.quality["teacher_views"] == ["front", "left", "right"]
     assert not np.array_equal(made.latents["slat_N8"], shape.latents["slat_N8"])
     single = teacher.generate(views("front"), seed=1)  # the samplers are themselves again
@@ -217,12 +227,7 @@ def test_memory_that_runs_out_leads_down_the_ladder_to_fewer_formats(tmp_path):
 
 
 def test_an_error_while_several_images_are_sampled_leaves_the_sampler_as_it_was():
-    sys.path.insert(0, str(STANDINS / "trellis"))
-    try:
-        from trellis.pipelines import TrellisImageTo3DPipeline
-    finally:
-        sys.path.remove(str(STANDINS / "trellis"))
-    pipeline = TrellisImageTo3DPipeline()
+    pipeline = standin_pipelines().TrellisImageTo3DPipeline()
     before = dict(vars(pipeline.slat_sampler))
     with pytest.raises(MemoryError), runtime._sampling(pipeline, "slat_sampler", 2, 5, "stochastic"):
         assert "_inference_model" in vars(pipeline.slat_sampler)
@@ -253,9 +258,37 @@ def test_weights_that_are_missing_or_not_complete_are_named(tmp_path):
     assert list(trellis.weights(trellis.Params(**block), tmp_path)) == expected
 
 
-def test_a_block_without_mesh_or_with_a_rung_that_cannot_be_taken_is_refused():
-    with pytest.raises(ValueError, match="formats must hold mesh"):
-        trellis.Params(formats=["gaussian"])
+def test_gaussians_alone_are_canonical_by_their_own_box(standin, tmp_path):
+    params = trellis.Params(**standin_block(tmp_path), preset="fast", formats=["gaussian"])
+    teacher = trellis.create(params, Site(folder=tmp_path))
+    try:
+        made = teacher.generate(views("front"), seed=0)
+    finally:
+        teacher.close()
+    assert made.mesh is None
+    assert made.quality["formats"] == ["gaussian"]
+    beside_mesh_N3 = standin.generate(views("front"), seed=0).gaussians.means_N3
+    low_3, high_3 = beside_mesh_N3.min(axis=0), beside_mesh_N3.max(axis=0)
+    expected_N3 = (beside_mesh_N3 - (low_3 + high_3) / 2) / (high_3 - low_3).max()
+    np.testing.assert_allclose(made.gaussians.means_N3, expected_N3, atol=1e-5)
+
+
+def test_a_smaller_rung_makes_nothing_that_was_not_asked_for(tmp_path):
+    block = trellis.effective(trellis.Params(formats=["gaussian"]), tmp_path)
+    assert block.ladder == [{"staged_offload": True}]
+    assert trellis.effective(trellis.Params(), tmp_path).ladder == trellis.LADDER
+
+
+def test_colours_that_are_nan_are_an_empty_output():
+    mesh = standin_pipelines().box_mesh()
+    mesh.vertex_attrs[3, 1] = float("nan")
+    with pytest.raises(EmptyOutput, match=r"colours that are NaN \(vertex_attrs: 1 of 16\)"):
+        runtime._mesh(mesh)
+
+
+def test_a_block_without_formats_or_with_a_rung_that_cannot_be_taken_is_refused():
+    with pytest.raises(ValueError, match="formats must name mesh, gaussian or both"):
+        trellis.Params(formats=[])
     with pytest.raises(ValueError, match="rung 1 has weights; it may change: formats, latent_guidance"):
         trellis.Params(ladder=[{"weights": "elsewhere"}])
 

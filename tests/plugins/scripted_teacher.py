@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from models.geometry import Mesh
 from models.hosting.messages import Arrays
 from models.hosting.teacher import HostedParams, HostedTeacher
-from models.teachers import Shape, Site
+from models.teachers import Site, TeacherOutput
 
 NEEDS_CAMERAS = False
 LICENCE = "none"
@@ -44,11 +44,11 @@ def create(params: Params, site: Site) -> HostedTeacher:
         site,
         runtime=runtime,
         licence=LICENCE,
-        needs_cameras=NEEDS_CAMERAS,
-        read_shape=read_shape,
+        read_answer=read_answer,
         local_settings=local,
     )
 
 
-def read_shape(arrays: Arrays, figures: Mapping[str, Any]) -> Shape:
-    return Shape(Mesh(arrays["vertices_N3"], arrays["faces_F3"]), quality={"resolution": figures["resolution"]})
+def read_answer(arrays: Arrays, figures: Mapping[str, Any]) -> TeacherOutput:
+    mesh = Mesh(arrays["vertices_N3"], arrays["faces_F3"], arrays.get("colours_N4"))
+    return TeacherOutput((mesh,), quality={name: figures[name] for name in ("resolution",)})

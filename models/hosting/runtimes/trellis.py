@@ -51,34 +51,34 @@ def load(settings: Mapping[str, Any], device: str) -> Callable[[Mapping[str, Any
             "teachers.trellis.weights; DINOv2, which torch.hub keeps in $TORCH_HOME, is fetched by the first run there"
         ) from error
     pipeline.models.pop("slat_decoder_rf", None)
-    placed = _Placed(pipeline, torch.device(device))
-    placed.settle(staged=settings["staged_offload"])
+    networks = _Networks(pipeline, torch.device(device))
+    networks.keep(staged=settings["staged_offload"])
 
     def generate(request: Mapping[str, Any], arrays: Arrays) -> tuple[Any, Arrays]:
         images = _images(request["names"], arrays["rgba_VHW4"])
         with torch.no_grad():
-            return _generate(placed, request["names"], images, request["settings"], request["seed"])
+            return _generate(networks, request["names"], images, request["settings"], request["seed"])
 
     return generate
 
 
-class _Placed:
-    """The pipeline, whose networks are all on the device, or there only while they work."""
+class _Networks:
+    """Those of the pipeline: all on the device, or (staged) there only while they work."""
 
     def __init__(self, pipeline: Any, device: Any) -> None:
         self.pipeline = pipeline
         self.device = device
         self.staged: bool | None = None
         # The pipeline believes to be where its first network is; in stages that need not be the device.
-        pipeline.__class__ = type("Placed", (type(pipeline),), {"device": device})
+        pipeline.__class__ = type("OnDevice", (type(pipeline),), {"device": device})
 
-    def settle(self, *, staged: bool) -> None:
+    def keep(self, *, staged: bool) -> None:
         if staged is not self.staged:
             self._move("cpu" if staged else self.device, self.pipeline.models)
             self.staged = staged
 
     @contextmanager
-    def working(self, *names: str) -> Iterator[None]:
+    def on_device(self, *names: str) -> Iterator[None]:
         """These networks are on the device."""
         if not self.staged:
             yield
@@ -99,27 +99,27 @@ class _Placed:
 
 
 def _generate(
-    placed: _Placed, names: Sequence[str], images: Sequence[Any], chosen: Mapping[str, Any], seed: int
+    networks: _Networks, names: Sequence[str], images: Sequence[Any], chosen: Mapping[str, Any], seed: int
 ) -> tuple[Any, Arrays]:
     import torch
 
-    pipeline = placed.pipeline
-    placed.settle(staged=chosen["staged_offload"])
-    with placed.working("image_cond_model"):
+    pipeline = networks.pipeline
+    networks.keep(staged=chosen["staged_offload"])
+    with networks.on_device("image_cond_model"):
         condition = pipeline.get_cond([pipeline.preprocess_image(image) for image in images])
     condition["neg_cond"] = condition["neg_cond"][:1]
     torch.manual_seed(seed)
     structure = {"steps": chosen["structure_steps"], "cfg_strength": chosen["structure_guidance"]}
     latent = {"steps": chosen["latent_steps"], "cfg_strength": chosen["latent_guidance"]}
     with (
-        placed.working("sparse_structure_flow_model", "sparse_structure_decoder"),
+        networks.on_device("sparse_structure_flow_model", "sparse_structure_decoder"),
         _sampling(pipeline, "sparse_structure_sampler", len(images), structure["steps"], chosen["mode"]),
     ):
         coords_N4 = pipeline.sample_sparse_structure(condition, 1, structure)
     if len(coords_N4) == 0:
         raise EmptyOutput("TRELLIS found no occupied voxel")
     with (
-        placed.working("slat_flow_model"),
+        networks.on_device("slat_flow_model"),
         _sampling(pipeline, "slat_sampler", len(images), latent["steps"], chosen["mode"]),
     ):
         slat = pipeline.sample_slat(condition, coords_N4, latent)
@@ -128,7 +128,7 @@ def _generate(
     arrays = {"coords_N3": _numpy(coords_N4[:, 1:], np.int32), "slat_N8": _numpy(slat.feats, np.float16)}
     for form, decoder, take in (("mesh", "slat_decoder_mesh", _mesh), ("gaussian", "slat_decoder_gs", _gaussians)):
         if form in chosen["formats"]:
-            with placed.working(decoder):
+            with networks.on_device(decoder):
                 arrays |= take(pipeline.decode_slat(slat, [form])[form][0])
     made = {
         "views": list(names),
@@ -164,8 +164,10 @@ def _mesh(mesh: Any) -> dict[str, Any]:
     }
     if getattr(mesh, "vertex_attrs", None) is not None:
         rgb_N3 = _numpy(mesh.vertex_attrs[:, :3], np.float32)[used_N].clip(0, 1)  # then come normals
+        if num_bad := int(np.isnan(rgb_N3).any(axis=1).sum()):
+            raise EmptyOutput(f"TRELLIS's mesh has colours that are NaN (vertex_attrs: {num_bad} of {len(rgb_N3)})")
         rgba_N4 = np.concatenate([rgb_N3, np.ones((len(rgb_N3), 1), np.float32)], axis=1)
-        arrays["colours_N4"] = np.rint(255 * np.nan_to_num(rgba_N4)).astype(np.uint8)
+        arrays["colours_N4"] = np.rint(255 * rgba_N4).astype(np.uint8)
     return arrays
 
 

@@ -19,9 +19,9 @@ from pydantic import Field, field_validator
 from models.errors import BadInput
 from models.normalise import UpAxis
 from models.params import Block
-from models.teachers import Shape, Site
+from models.teachers import Site, TeacherOutput
 from models.teachers.imported.listing import Layout, Listing
-from models.teachers.imported.reading import Frames, GaussiansUp, read_shape
+from models.teachers.imported.reading import Frames, GaussiansUp, read_files
 from models.views import Views
 
 NEEDS_CAMERAS = False
@@ -75,13 +75,11 @@ def create(params: Params, site: Site) -> Imported:
 class Imported:
     """Reads what lies there; see the module."""
 
-    needs_cameras = NEEDS_CAMERAS
-
     def __init__(self, params: Params) -> None:
         self.params = params
         self.licence = params.licence
 
-    def generate(self, views: Views, *, seed: int, name: str = "item", rungs: int | None = None) -> Shape:
+    def generate(self, views: Views, *, seed: int, name: str = "item", rungs: int | None = None) -> TeacherOutput:
         """What `views.files` hold; the images are not looked at. `seed` only places the points of a check.
 
         Raises BadInput for files that are missing, broken, or do not fit together.
@@ -91,7 +89,7 @@ class Imported:
         params = self.params
         frames = Frames(params.up, params.gaussians_up)
         limits = (int(params.max_file_mb * 1e6), params.max_triangles, params.max_texture_pixels)
-        return read_shape(views.files, frames, *limits, seed=seed)
+        return read_files(views.files, frames, *limits, seed=seed)
 
     def close(self) -> None:
         """There is nothing to end."""

@@ -1,4 +1,4 @@
-"""One item's files as a shape in the canonical frame, with bounds, and without trust.
+"""One item's files as casts in the canonical frame, with bounds, and without trust.
 
 Meshes pass `models.normalise`, as those of ingest do; arrays are read by arrays.py.
 """
@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.errors import BadInput
+from models.errors import BadInput, EmptyOutput
 from models.gaussians import Gaussians
 from models.geometry import Mesh, sample_surface, weld
 from models.hosting.canonical import Placement
 from models.meshfiles import Part, concatenated, read_glb
 from models.normalise import TO_Y_UP, Limits, MeshFile, Normalised, UpAxis, normalise
-from models.teachers import Shape
+from models.teachers import TeacherOutput
 from models.teachers.imported.arrays import READERS, Array
 
 
@@ -83,33 +83,31 @@ class Contents:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_shape(
+def read_files(
     paths: Sequence[Path], frames: Frames, max_bytes: int, max_triangles: int, max_texture_pixels: int, *, seed: int
-) -> Shape:
-    """The shape that the files hold. Raises BadInput saying which file is at fault."""
+) -> TeacherOutput:
+    """What the files hold: a mesh, Gaussians or both, and latents. Raises BadInput saying which file is at fault.
+
+    The box of the mesh, or without one that of the Gaussians, becomes the canonical one.
+    """
     contents = _contents(paths, max_bytes)
-    limits = Limits(max_triangles, max_texture_pixels, BLOCK)
-    name, mesh_file = _mesh_file(contents, max_triangles)
-    with _blaming(name):
-        normalised = normalise(mesh_file, up_axis=frames.up, limits=limits)
-        _check_sides(normalised)
-        mesh = weld(_with_vertex_colours(normalised))
-    centre_3, scale = np.array(normalised.centre), 1 / max(normalised.extents)
-    quality: dict[str, Any] = {"imported": sorted(path.name for path in paths), "up": frames.up}
-    gaussians = None
-    for name, data in contents.gaussians.items():
-        with _blaming(name):
-            own = _sound(Gaussians.from_ply(data), scale)
-            placements = {up: Placement(turn, centre_3, scale) for up, turn in GAUSSIANS_TO_Y_UP.items()}
-            apart = _apart(mesh, own, placements, frames.gaussians_up, np.random.default_rng(seed))
-        gaussians = placements[frames.gaussians_up].gaussians(own)
-        quality |= {"gaussians_up": frames.gaussians_up.value, "gaussians_to_mesh": round(apart, 4)}
+    mesh, placement = _mesh(contents, frames, Limits(max_triangles, max_texture_pixels, BLOCK))
+    own = _own_gaussians(contents)
+    if placement is None:
+        placement = _box_of(own, contents, frames)
+    quality: dict[str, Any] = {"imported": sorted(path.name for path in paths)}
+    if mesh is not None:
+        quality["up"] = frames.up
+    if own is not None:
+        with _blaming(next(iter(contents.gaussians))):
+            quality |= _check_gaussians(own, mesh, placement, frames, np.random.default_rng(seed))
     latents = _latents(contents)
     if latents:
         quality["latents_frame"] = f"TRELLIS: Z up, voxel c has its centre at (c + .5) / {TRELLIS_RESOLUTION} - .5"
-        quality["placement"] = dict(Placement(TO_Y_UP["z"], centre_3, scale).figures())
-    _check_counts(contents.metadata, gaussians, latents)
-    return Shape(mesh, gaussians, latents, quality)
+        quality["placement"] = dict(replace(placement, rotation_33=TO_Y_UP["z"]).figures())
+    _check_counts(contents.metadata, own, latents)
+    gaussians = None if own is None else placement.gaussians(own)
+    return TeacherOutput(tuple(cast for cast in (mesh, gaussians) if cast is not None), latents, quality)
 
 
 def _contents(paths: Sequence[Path], max_bytes: int) -> Contents:
@@ -153,7 +151,42 @@ def _blaming(name: str) -> Iterator[None]:
         raise BadInput(f"{name}: {error}") from error
 
 
-def _mesh_file(contents: Contents, max_triangles: int) -> tuple[str, MeshFile]:
+def _mesh(contents: Contents, frames: Frames, limits: Limits) -> tuple[Mesh | None, Placement | None]:
+    """The canonical mesh, where there is one, and where Gaussians of its frame are placed."""
+    if (found := _mesh_file(contents, limits.max_triangles)) is None:
+        return None, None
+    name, mesh_file = found
+    with _blaming(name):
+        normalised = normalise(mesh_file, up_axis=frames.up, limits=limits)
+        _check_sides(normalised)
+        mesh = weld(_with_vertex_colours(normalised))
+    centre_3, scale = np.array(normalised.centre), 1 / max(normalised.extents)
+    return mesh, Placement(GAUSSIANS_TO_Y_UP[frames.gaussians_up], centre_3, scale)
+
+
+def _own_gaussians(contents: Contents) -> Gaussians | None:
+    """In the frame of their file."""
+    for name, data in contents.gaussians.items():
+        with _blaming(name):
+            return _sound(Gaussians.from_ply(data))
+    return None
+
+
+def _box_of(own: Gaussians | None, contents: Contents, frames: Frames) -> Placement:
+    """How Gaussians are placed by their own box, where there is no mesh."""
+    if own is None:
+        names = ", ".join(sorted(contents.arrays)) or "metadata"
+        raise BadInput(
+            f"there is neither a mesh nor Gaussians, only {names}: decode it where it was made, and put "
+            "it beside as mesh.glb or gaussians.ply (layout files: NAME.glb, NAME.ply)"
+        )
+    try:
+        return Placement.of_gaussians(own, GAUSSIANS_TO_Y_UP[frames.gaussians_up])
+    except EmptyOutput as error:
+        raise BadInput(str(error)) from error
+
+
+def _mesh_file(contents: Contents, max_triangles: int) -> tuple[str, MeshFile] | None:
     """The one mesh, and the name of its file."""
     found = dict(contents.meshes)
     for name, arrays in contents.arrays.items():
@@ -162,13 +195,7 @@ def _mesh_file(contents: Contents, max_triangles: int) -> tuple[str, MeshFile]:
                 found[name] = MeshFile(_mesh_of(arrays, max_triangles).to_glb(), "glb")
     if len(found) > 1:
         raise BadInput(f"{' and '.join(sorted(found))} are all meshes of one item: leave one")
-    if not found:
-        names = sorted([*contents.gaussians, *contents.arrays])
-        raise BadInput(
-            f"there is no mesh, only {', '.join(names) or 'metadata'}: students and the gate need one; decode it "
-            "where it was made, and put it beside as mesh.glb (layout files: NAME.glb)"
-        )
-    return next(iter(found.items()))
+    return next(iter(found.items()), None)
 
 
 def _mesh_of(arrays: Mapping[str, Array], max_triangles: int) -> Mesh:
@@ -212,8 +239,8 @@ def _colours(part: Part) -> npt.NDArray[np.uint8]:
     return np.full((len(part.vertices_N3), 4), 255, np.uint8) if colours is None else colours
 
 
-def _sound(gaussians: Gaussians, scale: float) -> Gaussians:
-    """Finite, with logits that are bounded, and with sizes below the object's."""
+def _sound(gaussians: Gaussians) -> Gaussians:
+    """Finite, and with logits that are bounded."""
     if len(gaussians.means_N3) == 0:
         raise BadInput("it holds no Gaussian")
     bounded = replace(gaussians, opacity_logits_N=gaussians.opacity_logits_N.clip(-LARGEST_LOGIT, LARGEST_LOGIT))
@@ -223,12 +250,23 @@ def _sound(gaussians: Gaussians, scale: float) -> Gaussians:
             raise BadInput(f"{num_bad} of {len(values)} Gaussians have {what[:-3]} that are NaN or infinite")
     if num_bad := int((np.linalg.norm(bounded.rotations_N4, axis=1) < 1e-6).sum()):
         raise BadInput(f"{num_bad} of {len(bounded.means_N3)} Gaussians have a rotation of length 0")
-    largest_N = bounded.log_scales_N3.max(axis=1) + math.log(scale)
+    return bounded
+
+
+def _check_gaussians(
+    own: Gaussians, mesh: Mesh | None, placement: Placement, frames: Frames, rng: np.random.Generator
+) -> dict[str, Any]:
+    """Figures. Raises BadInput where their sizes, or their distance from the mesh, tell another frame or object."""
+    largest_N = own.log_scales_N3.max(axis=1) + math.log(placement.scale)
     if (median := float(np.median(largest_N))) > math.log(0.25):
         raise BadInput(
             f"most of its Gaussians are wider than a quarter of the object (e^{median:.1f}): a PLY has logarithms"
         )
-    return bounded
+    figures: dict[str, Any] = {"gaussians_up": frames.gaussians_up.value}
+    if mesh is not None:
+        placements = {up: replace(placement, rotation_33=turn) for up, turn in GAUSSIANS_TO_Y_UP.items()}
+        figures["gaussians_to_mesh"] = round(_apart(mesh, own, placements, frames.gaussians_up, rng), 4)
+    return figures
 
 
 def _apart(

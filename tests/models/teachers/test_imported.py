@@ -24,10 +24,10 @@ from models.gaussians import Gaussians, sh_dc_from_rgb
 from models.geometry import Mesh, sample_surface
 from models.hosting.canonical import Placement
 from models.normalise import TO_Y_UP
-from models.teachers import Shape, Site
+from models.teachers import Site, TeacherOutput
 from models.teachers.imported import Imported, Params, create, find_files
 from models.views import Views
-from tasks.stages.teach import check
+from tasks.stages.teach import accept
 
 LICENCE = "CC0-1.0"
 FROM_Y_UP_TO_TRELLIS = TO_Y_UP["z"].T
@@ -39,7 +39,7 @@ def teacher(**block: Any) -> Imported:
     return create(Params(folder="runs", licence=LICENCE, **block), Site())
 
 
-def take(*paths: Path, **block: Any) -> Shape:
+def take(*paths: Path, **block: Any) -> TeacherOutput:
     """What the teacher makes of these files."""
     views = Views(("front",), np.zeros((1, 2, 2, 4), np.uint8), files=paths)
     return teacher(**block).generate(views, seed=0)
@@ -163,8 +163,8 @@ def test_a_mesh_of_any_size_and_place_is_brought_into_the_canonical_frame(tmp_pa
         assert np.abs(shape.mesh.vertices_N3).max() == pytest.approx(0.5, abs=1e-6)
         np.testing.assert_allclose(shape.mesh.extents, BOOT.extents, atol=1e-5)
         assert shape.quality["imported"] == [f"boot.{suffix}"]
-        assert check(shape)["components"] == 2
-        assert check(shape)["watertight"] is True
+        assert accept(shape)[1]["components"] == 2
+        assert accept(shape)[1]["watertight"] is True
 
 
 def test_z_up_files_end_along_y_with_their_front_at_z(tmp_path):
@@ -198,7 +198,7 @@ def test_a_fresnel_folder_gives_gaussians_and_latents_in_the_meshs_frame(tmp_pat
     np.testing.assert_array_equal(shape.latents["slat_N8"], FEATS_N8.astype(np.float16))
     assert shape.quality["placement"]["rotation"] == TO_Y_UP["z"].astype(int).tolist()
     assert shape.quality["gaussians_to_mesh"] < 0.02
-    assert check(shape)["faces"] == len(shape.mesh.faces_F3)
+    assert accept(shape)[1]["faces"] == len(shape.mesh.faces_F3)
 
 
 def test_gaussians_follow_the_scale_and_the_place_of_the_mesh(tmp_path):
@@ -241,9 +241,25 @@ def test_scales_that_are_no_logarithms_are_refused(tmp_path):
         take(*write(tmp_path, {"boot.glb": glb(), "boot.ply": linear.to_ply()}))
 
 
-def test_gaussians_alone_are_no_result(tmp_path):
-    with pytest.raises(BadInput, match=r"there is no mesh, only gaussians\.ply: students and the gate need one"):
-        take(*write(tmp_path, {"gaussians.ply": splats().to_ply()}))
+def test_gaussians_alone_are_brought_into_the_canonical_frame_by_their_own_box(tmp_path):
+    own = splats(FROM_Y_UP_TO_TRELLIS, scale=4, shift=2)
+    means_N3, logits_N = own.means_N3.copy(), own.opacity_logits_N.copy()
+    means_N3[7], logits_N[7] = 1000, -9  # one that nobody can see, far out, is not part of the box
+    stray = replace(own, means_N3=means_N3, opacity_logits_N=logits_N)
+    made, quality = accept(take(*write(tmp_path, {"gaussians.ply": stray.to_ply()}), gaussians_up="z"))
+    assert made.mesh is None
+    seen_N3 = np.delete(made.gaussians.means_N3, 7, axis=0)
+    assert np.ptp(seen_N3, axis=0).max() == pytest.approx(1, abs=1e-6)
+    np.testing.assert_allclose(seen_N3.min(axis=0) + seen_N3.max(axis=0), 0, atol=1e-6)
+    placed_N3 = np.delete(splats().means_N3, 7, axis=0)
+    centre_3 = (placed_N3.min(axis=0) + placed_N3.max(axis=0)) / 2
+    np.testing.assert_allclose(seen_N3, (placed_N3 - centre_3) / np.ptp(placed_N3, axis=0).max(), atol=1e-5)
+    assert quality == {"gaussians": 500, "imported": ["gaussians.ply"], "gaussians_up": "z"}
+
+
+def test_neither_a_mesh_nor_gaussians_is_no_result(tmp_path):
+    with pytest.raises(BadInput, match=r"neither a mesh nor Gaussians, only latents\.npz: decode it where it was made"):
+        take(*write(tmp_path, {"latents.npz": npz(coords=COORDS_N4)}))
 
 
 def test_a_shoe_of_the_cache_is_a_mesh(tmp_path):

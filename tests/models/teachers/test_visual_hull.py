@@ -8,7 +8,7 @@ import pytest
 from models.cameras import Camera, orbit_camera
 from models.errors import BadInput, EmptyOutput
 from models.geometry import sample_surface
-from models.teachers import Site, visual_hull
+from models.teachers import Site, TeacherOutput, visual_hull
 from models.teachers.visual_hull import LICENCE, NEEDS_CAMERAS, Params, create, silhouette_distance
 from models.topology import components, is_watertight, volume
 from models.views import Views
@@ -33,14 +33,21 @@ def sphere_views(colours: dict[int, tuple[int, int, int]] | None = None) -> View
 
 
 @pytest.fixture(scope="module")
-def sphere() -> visual_hull.Shape:
+def sphere() -> TeacherOutput:
     return create(Params(), Site()).generate(sphere_views(), seed=0)
 
 
 def test_it_says_what_planning_must_know():
-    teacher = create(Params(), Site())
-    assert teacher.needs_cameras is NEEDS_CAMERAS is True
-    assert teacher.licence == LICENCE
+    assert NEEDS_CAMERAS is True
+    assert create(Params(), Site()).licence == LICENCE
+
+
+def test_the_example_in_its_docstring_is_true():
+    example = [line.strip() for line in (visual_hull.__doc__ or "").splitlines() if line.startswith("    ")]
+    names = {**vars(visual_hull), "views": sphere_views()}
+    exec("\n".join(example), names)
+    assert is_watertight(names["mesh"])
+    assert len(names["gaussians"].means_N3) == Params().num_gaussians
 
 
 def test_the_hull_of_a_sphere_contains_it_and_little_more(sphere):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,13 +15,13 @@ from models.cameras import orbit_camera
 from models.errors import BadInput, EmptyOutput
 from models.gaussians import Gaussians
 from models.geometry import FRAME, Mesh
-from models.teachers import Shape
+from models.teachers import TeacherOutput
 from models.teachers.visual_hull import LICENCE
 from models.views import encode_png
 from tasks.collections.records import FileEntry, Record
 from tasks.engine.stage import Context, Item, Output
 from tasks.params import Params
-from tasks.stages.teach import Teach, check, item_seed, read_views
+from tasks.stages.teach import Teach, accept, item_seed, read_views
 
 RADIUS, SIZE_PX, DISTANCE = 0.4, 64, 2.7
 NAMES = ("back", "front", "left", "right", "ring_00", "ring_01")
@@ -135,7 +136,8 @@ def nan_vertex(mesh: Mesh) -> Mesh:
     ("mesh", "message"),
     [
         (replace(ball(), faces_F3=np.zeros((0, 3), np.int32)), "without faces"),
-        (nan_vertex(ball()), "not finite"),
+        (nan_vertex(ball()), r"the teacher's mesh has vertices that are not finite \(vertices_N3: 1 of 42"),
+        (replace(ball(), colours_N4=np.full((42, 3), np.nan)), r"the teacher's mesh has colours that are not finite"),
         (replace(ball(), faces_F3=np.full((1, 3), 999, np.int32)), "point at no vertex"),
         (ball(1.4), r"leaves the canonical box: it reaches 0\.5"),
         (replace(ball(), faces_F3=np.zeros((4, 3), np.int32)), "no area"),
@@ -143,15 +145,47 @@ def nan_vertex(mesh: Mesh) -> Mesh:
 )
 def test_an_unusable_mesh_is_an_empty_output(mesh, message):
     with pytest.raises(EmptyOutput, match=message):
-        check(Shape(mesh))
+        accept(TeacherOutput((mesh,)))
 
 
 def test_broken_gaussians_are_an_empty_output():
     one = np.ones((1, 3), np.float32)
     broken = Gaussians(one * np.inf, one, np.ones((1, 4), np.float32), np.ones(1, np.float32), one)
     with pytest.raises(EmptyOutput, match="Gaussians"):
-        check(Shape(ball(), broken))
+        accept(TeacherOutput((ball(), broken)))
+
+
+def test_a_teacher_may_make_gaussians_alone(monkeypatch):
+    gaussians = Gaussians.from_ply(run(sphere_files()).files["gaussians.ply"])
+
+    class Splatter:
+        licence = "none"
+
+        def generate(self, views, *, seed, name="item", rungs=None):
+            return TeacherOutput((gaussians,), {"coords_N3": np.ones((2, 3), np.int32)}, {"steps": 3})
+
+        def close(self):
+            pass
+
+    plugin = SimpleNamespace(create=lambda params, site: Splatter())
+    monkeypatch.setattr(Teach, "_plugin", lambda self, params: plugin)
+    output = run(sphere_files())
+    assert set(output.files) == {"gaussians.ply", "latents.npz"}
+    assert output.files["gaussians.ply"] == gaussians.to_ply()
+    assert output.quality == {"gaussians": 100, "steps": 3}
+
+
+def test_an_output_holds_a_cast_and_no_two_of_a_kind():
+    with pytest.raises(EmptyOutput, match="returned no cast: neither a mesh nor Gaussians"):
+        accept(TeacherOutput(()))
+    with pytest.raises(ValueError, match="at most one cast of each kind, not Mesh, Mesh"):
+        TeacherOutput((ball(), ball()))
+
+
+def test_latents_that_are_no_numbers_are_an_empty_output():
+    with pytest.raises(EmptyOutput, match="the teacher's slat_N8 are empty, no numbers, or not finite"):
+        accept(TeacherOutput((ball(),), {"slat_N8": np.array([None])}))
 
 
 def test_a_teachers_own_figures_are_kept():
-    assert check(Shape(ball(), quality={"steps": 12}))["steps"] == 12
+    assert accept(TeacherOutput((ball(),), quality={"steps": 12}))[1]["steps"] == 12
