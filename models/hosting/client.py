@@ -1,6 +1,6 @@
 """Starts a teacher's host, watches it while it works, replaces it before it leaks and after it dies.
 
-client = Client(Program(runtime="hunyuan3d", settings={...}, device="cuda:0"), Limits(), folder)
+client = Client(Program(runtime="hunyuan3d", settings={...}, device="cuda:0"), HostLimits(), folder)
 client.start()                                       # loads; raises Unavailable
 figures, arrays = client.generate("1f00...", names, rgba_VHW4, settings, seed)    # raises ItemFailed, ...
 """
@@ -8,45 +8,36 @@ figures, arrays = client.generate("1f00...", names, rgba_VHW4, settings, seed)  
 from __future__ import annotations
 
 import logging
-import os
-import queue
 import shlex
-import signal
-import subprocess
-import sys
-import threading
-import time
+from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 
 from models.errors import BrokenMachine, ItemFailed, Unavailable
-from models.hosting import host as program_file
-from models.hosting.messages import Arrays, ProtocolError, read_message, write_message
-from models.machine import process_vram_mb
+from models.hosting import keeper
+from models.hosting.log import HostLog, remove_abandoned
+from models.hosting.messages import Arrays, write_message
+from models.hosting.process import Ended, HostProcess, Message, Program, SpokeOutOfTurn
 
 log = logging.getLogger(__name__)
 
 WATCH_EVERY_S = 0.25
-SUSPICIOUS_SHARE = 0.85
-"""A host killed from outside while it held more than this share of the machine's memory died for want of memory."""
-
-Message = tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]
+KEPT_LOGS = 5
+"""Logs of hosts that died which a client leaves, the last ones."""
 
 
 @dataclass(frozen=True)
-class Limits:
+class HostLimits:
     """When a host is replaced or killed. 0 means never.
 
     restart_after_items: replaced after so many items. leak_mb: replaced when, after an item, it holds so much more host
     or GPU memory than after its first item. memory_limit_mb: killed above so much host memory. silence_s: killed when
-    it neither answered nor gave a sign of life for so long.
+    for so long it neither answered, nor gave a sign of life, nor worked (used a processor or a disk).
     """
 
     restart_after_items: int = 0
@@ -55,34 +46,25 @@ class Limits:
     silence_s: float = 120
 
 
-@dataclass(frozen=True)
-class Program:
-    """What a host runs: a runtime (a module of models.hosting.runtimes, or a file), its settings and its device.
-
-    python: the interpreter of the teacher's environment. environment: variables beside this process's own.
-    """
-
-    runtime: str
-    settings: Mapping[str, Any]
-    device: str
-    python: str = sys.executable
-    environment: Mapping[str, str] = field(default_factory=dict)
+class Untrusted(ItemFailed):
+    """An item failed because its host sent something else than its answer. The host has been ended."""
 
 
 class Client:
     """The one host of a worker, and a stand-by interpreter that waits to take its place."""
 
-    def __init__(self, program: Program, limits: Limits, folder: Path) -> None:
+    def __init__(self, program: Program, limits: HostLimits, folder: Path) -> None:
         """folder: where logs and reproducers are written."""
         self._program = program
         self._limits = limits
         self._folder = folder
-        self._host: _Host | None = None
-        self._standby: _Host | None = None
-        self._broken: str | None = None
+        self._host: HostProcess | None = None
+        self._standby: HostProcess | None = None
+        self._logs_of_the_dead: deque[HostLog] = deque()
         self.ready: dict[str, Any] = {}
         """What the host said of itself when it had loaded: versions, the GPU's name and memory."""
         self.num_loads = 0
+        remove_abandoned(folder)
 
     @property
     def fresh(self) -> bool:
@@ -98,10 +80,10 @@ class Client:
             self._standby = None
             self._load(process)
         except OSError as error:
-            raise Unavailable(
-                f"cannot start {self._program.python}: {error.strerror}; "
-                "`lostwax teacher setup NAME` makes the teacher's environment"
-            ) from error
+            raise Unavailable(f"the teacher's process cannot be started: {error}") from error
+        except Unavailable:
+            self.close()
+            raise
 
     def generate(
         self,
@@ -117,24 +99,48 @@ class Client:
         fails in a new host too, or no new host can be started.
         """
         request = {"id": item_id, "names": list(names), "settings": dict(settings), "seed": seed}
+        self._end_unless_idle()
+        fresh = self.fresh
         try:
             return self._ask(request, rgba_VHW4)
         except BrokenMachine as error:
-            log.warning("the machine failed the teacher (%s); once more, in a new process", error)
-            return self._ask(request, rgba_VHW4)
+            reason = f"the machine failed the teacher ({error})"
+        except Untrusted as error:
+            if fresh:
+                raise
+            reason = f"{error}, maybe by the fault of an earlier item"
+        log.warning("%s; once more, in a new process", reason)
+        return self._ask(request, rgba_VHW4)
+
+    def discard(self) -> None:
+        """End the host; the next item meets a fresh one."""
+        if self._host is not None:
+            self._end(self._host)
+
+    def close(self) -> None:
+        """End every process."""
+        self.discard()
+        if self._standby is not None:
+            self._end(self._standby)
+
+    def _end_unless_idle(self) -> None:
+        """Replace a host that ended, or said something, after its last answer: that is not this item's fault."""
+        if self._host is None:
+            return
+        try:
+            self._host.check_idle()
+        except Ended:
+            _, text = self._host.cause_of_death()
+            log.warning("the teacher's process %s between two items and is replaced", text)
+            self._end(self._host, died=True)
+        except SpokeOutOfTurn as error:
+            log.warning("the teacher's process spoke out of turn between two items (%s) and is replaced", error)
+            self._end(self._host)
 
     def _ask(self, request: Mapping[str, Any], rgba_VHW4: npt.NDArray[np.uint8]) -> tuple[dict[str, Any], Arrays]:
-        if self._host is None:
-            try:
-                self.start()
-            except Unavailable as error:
-                if self.num_loads == 0:
-                    raise
-                raise BrokenMachine(f"the teacher ran here before and does not start any more: {error}") from error
-        host = self._host
-        assert host is not None
+        host = self._loaded()
         try:
-            host.send({"generate": request}, {"rgba_VHW4": rgba_VHW4})
+            host.ask({"generate": request}, {"rgba_VHW4": rgba_VHW4})
             head, arrays = self._await(host, ("done", "failed"))
         except ItemFailed as failed:
             command = self._write_reproducer(request, rgba_VHW4)
@@ -149,85 +155,100 @@ class Client:
         self._replace_if_due(host, figures)
         return figures, arrays
 
-    def discard(self) -> None:
-        """End the host; the next item meets a fresh one."""
-        if self._host is not None:
-            self._host.kill()
-            self._host = None
+    def _loaded(self) -> HostProcess:
+        if self._host is None:
+            try:
+                self.start()
+            except Unavailable as error:
+                if self.num_loads == 0:
+                    raise
+                raise BrokenMachine(f"the teacher ran here before and does not start any more: {error}") from error
+        assert self._host is not None
+        return self._host
 
-    def close(self) -> None:
-        """End every process."""
-        self.discard()
-        if self._standby is not None:
-            self._standby.kill()
-            self._standby = None
-
-    def _spawn(self) -> _Host:
+    def _spawn(self) -> HostProcess:
         self._folder.mkdir(parents=True, exist_ok=True)
-        return _Host(self._program, self._folder / f"host-{os.getpid()}-{time.monotonic_ns():x}.log")
+        return HostProcess(self._program, self._folder)
 
-    def _load(self, process: _Host) -> None:
-        program = self._program
-        loading = {"runtime": program.runtime, "settings": dict(program.settings), "device": program.device}
+    def _load(self, host: HostProcess) -> None:
         try:
-            process.send({"load": loading})
+            host.ask(self._program.loading)
             if self._standby is None:
                 self._standby = self._spawn()
-            head, _ = self._await(process, ("ready", "unavailable"))
+            head, _ = self._await(host, ("ready", "unavailable"))
         except ItemFailed as failed:
+            if failed.exit_code == keeper.CANNOT_START:
+                raise Unavailable(
+                    f"cannot start {self._program.python}: {failed.detail.strip()}; "
+                    "`lostwax teacher setup NAME` makes the teacher's environment"
+                ) from failed
             raise Unavailable(f"the teacher does not load: {failed}\n{failed.detail}".strip()) from failed
         if "unavailable" in head:
-            process.kill()
+            self._end(host)
             raise Unavailable(head["unavailable"])
-        self._host = process
+        self._host = host
         self.ready = head["ready"]
+        host.pid = self.ready["pid"]
         self.num_loads += 1
 
-    def _await(self, host: _Host, wanted: tuple[str, str]) -> Message:
-        """The next message of a wanted kind. Kills a silent or a too large host; raises ItemFailed for a death."""
-        heard_at = time.monotonic()
+    def _await(self, host: HostProcess, kinds: tuple[str, str]) -> Message:
+        """The host's answer. Ends one that is silent, too large, or not to be trusted; raises ItemFailed."""
+        limits = self._limits
         while True:
             try:
-                message = host.messages.get(timeout=WATCH_EVERY_S)
-            except queue.Empty:
-                host.measure(children=True)
-                if 0 < self._limits.memory_limit_mb < host.rss_mb:
-                    self._bury(host)
-                    raise self._death(
-                        host, "oom_host", f"held {host.rss_mb:.0f} MB, over run.teacher.memory_limit_mb"
-                    ) from None
-                if 0 < self._limits.silence_s < time.monotonic() - heard_at:
-                    self._bury(host)
-                    raise self._death(
-                        host, "timeout", f"gave no sign of life for {self._limits.silence_s:g} s"
-                    ) from None
-                continue
-            if message is None:
-                memory_deaths = _kernel_memory_kills() - host.memory_kills_before
-                self._bury(host)
-                raise self._death(host, *_cause(host, memory_deaths))
-            heard_at = time.monotonic()
-            if any(kind in message[0] for kind in wanted):
-                return message
+                answer = host.answer(WATCH_EVERY_S, kinds)
+            except Ended:
+                raise self._lost(host, *host.cause_of_death(), died=True) from None
+            except SpokeOutOfTurn as error:
+                raise self._lost(host, "teacher_error", f"spoke out of turn: {error}", Untrusted) from error
+            if answer is not None:
+                return answer
+            host.measure()
+            if 0 < limits.memory_limit_mb < host.rss_mb:
+                held = f"held {host.rss_mb:.0f} MB, over run.teacher.memory_limit_mb"
+                raise self._lost(host, "oom_host", held)
+            if 0 < limits.silence_s < host.silent_s:
+                raise self._lost(host, "timeout", f"gave no sign of life for {limits.silence_s:g} s")
 
-    def _bury(self, host: _Host) -> None:
-        host.kill()
-        if host is self._host:
-            self._host = None
-
-    def _death(self, host: _Host, failure_class: str, message: str) -> ItemFailed:
+    def _lost(
+        self,
+        host: HostProcess,
+        failure_class: str,
+        message: str,
+        error: type[ItemFailed] = ItemFailed,
+        *,
+        died: bool = False,
+    ) -> ItemFailed:
+        """End the host; the error of the item that it was at. died: it had ended of itself."""
+        self._end(host, died=died)
         figures = {"peak_rss_mb": host.peak_rss_mb, "peak_vram_mb": host.peak_vram_mb}
         text = f"the teacher's process {message}"
-        return ItemFailed(failure_class, text, host.log_tail(), host.popen.returncode, figures)
+        return error(failure_class, text, host.log.tail, host.popen.returncode, figures)
 
-    def _fail(self, host: _Host, failed: Mapping[str, Any]) -> None:
+    def _end(self, host: HostProcess, *, died: bool = False) -> None:
+        """died: it ended of itself, so that its log is kept for a while."""
+        host.end()
+        if host is self._host:
+            self._host = None
+        if host is self._standby:
+            self._standby = None
+        if not died:
+            host.log.remove()
+            return
+        file = f"; its log is {host.log.file}" if host.log.file.is_file() else ""
+        log.warning("a teacher's process ended with exit code %d%s", host.popen.returncode, file)
+        self._logs_of_the_dead.append(host.log)
+        if len(self._logs_of_the_dead) > KEPT_LOGS:
+            self._logs_of_the_dead.popleft().remove()
+
+    def _fail(self, host: HostProcess, failed: Mapping[str, Any]) -> None:
         if failed["poisoned"]:
-            self._bury(host)
+            self._end(host)
         if failed["class"] == "environment":
             raise BrokenMachine(f"{failed['message']} ({self._program.device})")
         raise ItemFailed(failed["class"], failed["message"], failed["detail"], figures=failed["figures"])
 
-    def _replace_if_due(self, host: _Host, figures: Mapping[str, Any]) -> None:
+    def _replace_if_due(self, host: HostProcess, figures: Mapping[str, Any]) -> None:
         host.measure(children=False)
         held = (host.rss_mb, float(figures.get("held_vram_mb") or host.vram_mb or 0))
         if host.first_held is None:
@@ -243,109 +264,10 @@ class Client:
         """Save the request that killed its host; returns the command that runs it alone."""
         folder = self._folder / "reproduce" / request["id"]
         folder.mkdir(parents=True, exist_ok=True)
-        program = self._program
-        loading = {"runtime": program.runtime, "settings": dict(program.settings), "device": program.device}
         with (folder / "request.bin").open("wb") as file:
-            write_message(file, {"load": loading})
+            write_message(file, self._program.loading)
             write_message(file, {"generate": request}, {"rgba_VHW4": rgba_VHW4})
-        variables = [f"{name}={shlex.quote(value)}" for name, value in program.environment.items()]
-        command = [program.python, "-P", str(program_file.__file__), "--replay", str(folder)]
-        text = " ".join([*variables, shlex.join(command)])
+        variables = [f"{name}={shlex.quote(value)}" for name, value in self._program.environment.items()]
+        text = " ".join([*variables, shlex.join([*self._program.command, "--replay", str(folder)])])
         (folder / "command.txt").write_text(text + "\n")
         return text
-
-
-class _Host:
-    """A host process and what is known of it."""
-
-    def __init__(self, program: Program, log_file: Path) -> None:
-        self._log = log_file
-        with log_file.open("wb") as file:
-            self.popen = subprocess.Popen(
-                [program.python, "-P", str(program_file.__file__)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=file,
-                env={**os.environ, **program.environment},
-            )
-        self._process = psutil.Process(self.popen.pid)
-        self.messages: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-        self.num_items = 0
-        self.rss_mb = self.peak_rss_mb = 0.0
-        self.vram_mb: float | None = None
-        self.peak_vram_mb: float | None = None
-        self.first_held: tuple[float, float] | None = None
-        self.memory_kills_before = _kernel_memory_kills()
-        assert self.popen.stdout is not None
-        threading.Thread(target=self._listen, args=(self.popen.stdout,), daemon=True).start()
-
-    def send(self, head: Mapping[str, Any], arrays: Arrays | None = None) -> None:
-        """Raises nothing for a dead host: the end of its stream says so."""
-        assert self.popen.stdin is not None
-        with suppress(BrokenPipeError):
-            write_message(self.popen.stdin, head, arrays)
-
-    def measure(self, *, children: bool) -> None:
-        """Take down what the process holds now. children: and those it has started, which takes milliseconds."""
-        try:
-            family = [self._process, *(self._process.children(recursive=True) if children else [])]
-            self.rss_mb = sum(member.memory_info().rss for member in family) / 2**20
-        except psutil.Error:
-            return
-        self.peak_rss_mb = max(self.peak_rss_mb, self.rss_mb)
-        self.vram_mb = process_vram_mb({member.pid for member in family})
-        if self.vram_mb is not None:
-            self.peak_vram_mb = max(self.peak_vram_mb or 0.0, self.vram_mb)
-
-    def kill(self) -> None:
-        """End it and whatever it started, and wait until its memory is free."""
-        family = []
-        with suppress(psutil.Error):
-            family = psutil.Process(self.popen.pid).children(recursive=True)
-        if self.popen.poll() is None:
-            self.popen.kill()
-        for member in family:
-            with suppress(psutil.Error):
-                member.kill()
-        self.popen.wait()
-        for stream in (self.popen.stdin, self.popen.stdout):
-            if stream is not None:
-                with suppress(BrokenPipeError):
-                    stream.close()
-        if self.popen.returncode in (0, -signal.SIGKILL):
-            return
-        log.warning("a teacher's process ended with exit code %d; its log is %s", self.popen.returncode, self._log)
-
-    def log_tail(self, size: int = 4000) -> str:
-        return self._log.read_bytes()[-size:].decode(errors="replace") if self._log.is_file() else ""
-
-    def _listen(self, stream: IO[bytes]) -> None:
-        try:
-            while (message := read_message(stream)) is not None:
-                self.messages.put(message)
-        except (ProtocolError, OSError, ValueError):
-            log.exception("a teacher's process said something that is no message")
-        self.messages.put(None)
-
-
-def _cause(host: _Host, memory_kills: int) -> tuple[str, str]:
-    """(class of failure, what to say) of a host that died of itself."""
-    exit_code = host.popen.returncode
-    if exit_code == -signal.SIGKILL:
-        if memory_kills > 0:
-            return "oom_host", "was killed by the kernel for want of memory"
-        if host.peak_rss_mb > SUSPICIOUS_SHARE * psutil.virtual_memory().total / 2**20:
-            return "oom_suspected", f"was killed while it held {host.peak_rss_mb:.0f} MB, most of this machine's memory"
-        return "killed", "was killed by signal 9"
-    if exit_code < 0:
-        return "killed", f"died of {signal.Signals(-exit_code).name}"
-    return "killed", f"ended with exit code {exit_code}"
-
-
-def _kernel_memory_kills() -> int:
-    """How many processes the kernel has killed for want of memory since it started; 0 where it does not tell."""
-    try:
-        lines = Path("/proc/vmstat").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

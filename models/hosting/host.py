@@ -1,6 +1,7 @@
 """The program that runs a teacher: `PYTHON -P .../models/hosting/host.py`, in the teacher's own Python environment.
 
-It says on standard output what `messages` describes; whatever libraries print goes to its log (standard error).
+It answers on standard output as `messages` describes; whatever libraries print goes to its log (standard error).
+`keeper` starts it, and ends whatever it leaves behind.
 
 `PYTHON -P host.py --replay FOLDER` runs one saved request in the foreground: a reproducer for an item that killed its
 host, with nothing of lostwax around it.
@@ -14,6 +15,7 @@ import argparse
 import faulthandler
 import importlib
 import importlib.util
+import os
 import resource
 import sys
 import threading
@@ -40,10 +42,10 @@ find_models()
 
 from models.child import begin  # noqa: E402
 from models.errors import Unavailable, failure_class, poisons  # noqa: E402
-from models.hosting.messages import PROTOCOL, Arrays, read_message, write_message  # noqa: E402
+from models.hosting.messages import PROTOCOL, Arrays, read_message, sendable, write_message  # noqa: E402
 
 Generate = Callable[[Mapping[str, Any], Arrays], tuple[Mapping[str, Any], Arrays]]
-"""(request, arrays) -> (figures, arrays of the shape). What a runtime's `load(settings, device)` returns."""
+"""(request, arrays) -> (figures, arrays of the output). What a runtime's `load(settings, device)` returns."""
 
 
 class Host:
@@ -53,7 +55,8 @@ class Host:
         self._reading = reading
         self._writing = writing
         self._lock = threading.Lock()
-        self._said_at = time.monotonic()
+        self._sent_at = time.monotonic()
+        self._pid = os.getpid()
 
     def run(self) -> None:
         """Load what the first message names, then answer requests until the stream ends."""
@@ -61,27 +64,31 @@ class Host:
         generate: Generate | None = None
         while (message := read_message(self._reading)) is not None:
             head, arrays = message
+            request = {"request": head["request"]}
             if "load" in head:
                 try:
                     generate = load(head["load"])
                 except Exception as error:  # noqa: BLE001  what cannot be loaded may raise anything
-                    self._say({"unavailable": explain_load(error)})
+                    self._send({**request, "unavailable": explain_load(error)})
                     return
-                self._say({"ready": {"protocol": PROTOCOL, "python": sys.version.split()[0], **gpu_figures()}})
+                self._send({**request, "ready": introduction()})
             elif "generate" in head:
                 assert generate is not None, "generate before load"
-                self._say(*answer(generate, head["generate"], arrays))
+                answered, result = answer(generate, head["generate"], arrays)
+                self._send({**request, **answered}, result)
 
-    def _say(self, head: Mapping[str, Any], arrays: Arrays | None = None) -> None:
+    def _send(self, head: Mapping[str, Any], arrays: Arrays | None = None) -> None:
+        if os.getpid() != self._pid:
+            os._exit(1)  # a child that the teacher forked and that came back here: the answer is its parent's to give
         with self._lock:
             write_message(self._writing, head, arrays)
-            self._said_at = time.monotonic()
+            self._sent_at = time.monotonic()
 
     def _beat(self) -> None:
         while True:
             time.sleep(BEAT_EVERY_S / 2)
-            if time.monotonic() - self._said_at >= BEAT_EVERY_S:
-                self._say({"beat": {}})
+            if time.monotonic() - self._sent_at >= BEAT_EVERY_S:
+                self._send({"beat": {}})
 
 
 def load(request: Mapping[str, Any]) -> Generate:
@@ -107,7 +114,7 @@ def answer(generate: Generate, request: Mapping[str, Any], arrays: Arrays) -> tu
     result: Arrays = {}
     figures: Mapping[str, Any] = {}
     try:
-        figures, result = generate(request, arrays)
+        figures, result = sendable(*generate(request, arrays))
     except (Exception, SystemExit) as error:  # noqa: BLE001  it fails alone, however it fails
         kind = failure_class(error)
         plain = kind in ("bad_input", "empty_output")
@@ -134,6 +141,10 @@ def explain_load(error: BaseException) -> str:
 
 def peak_rss_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def introduction() -> dict[str, Any]:
+    return {"protocol": PROTOCOL, "pid": os.getpid(), "python": sys.version.split()[0], **gpu_figures()}
 
 
 def reset_gpu_peak() -> None:

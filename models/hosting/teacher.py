@@ -12,10 +12,11 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from models.errors import OOM_CLASSES, ItemFailed
-from models.hosting.client import Client, Program
+from models.hosting.client import Client
 from models.hosting.environments import READY
 from models.hosting.ladder import Evidence, Ladder
 from models.hosting.messages import Arrays
+from models.hosting.process import Program
 from models.machine import visible_gpu
 from models.params import Block
 from models.teachers import Site, TeacherOutput

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from models.casts import Cast
 from models.gaussians import Gaussians
 from models.geometry import Mesh
-from models.hosting.client import Limits
+from models.hosting.client import HostLimits
 from models.hosting.ladder import Evidence
 from models.views import Views
 
@@ -65,7 +65,7 @@ class Site:
     device: str = "cpu"
     folder: Path = Path()
     environments: Path = Path()
-    limits: Limits = field(default_factory=Limits)
+    limits: HostLimits = field(default_factory=HostLimits)
     evidence: Callable[[str], Iterable[Evidence]] = lambda gpu: ()
     workspace: Path = Path()
 

@@ -20,7 +20,7 @@ from models.cameras import NAMED_AZIMUTHS_DEG, Camera
 from models.casts import kind_of, mesh
 from models.errors import OOM_CLASSES, BadInput, EmptyOutput
 from models.geometry import FRAME
-from models.hosting.client import Limits
+from models.hosting.client import HostLimits
 from models.hosting.ladder import Evidence
 from models.needs import TEACHER
 from models.params import Block
@@ -161,7 +161,7 @@ def _unchanged(files: Iterable[tuple[str, str]]) -> tuple[Path, ...]:
 
 def site_of(context: Context) -> Site:
     """Where the teacher of this workspace works, with what the ledger knows of the GPUs it ran on."""
-    limits = Limits(**context.params.run.teacher.model_dump())
+    limits = HostLimits(**context.params.run.teacher.model_dump())
 
     def evidence(gpu: str) -> Iterator[Evidence]:
         with Ledger(context.work_dir) as ledger:

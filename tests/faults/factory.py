@@ -1,4 +1,4 @@
-"""Sixty photos, a scripted teacher, and the faults of a long teacher run: F1 to F12.
+"""Sixty photos, a scripted teacher, and the faults of a long teacher run: F1 to F15.
 
 `python -P -m tests.faults.factory` prints how each of them ends, as the table in docs/faults.md.
 """
@@ -115,11 +115,14 @@ class Factory:
         path = self.workspace.items_file("teach")
         return {labels[json.loads(line)["id"]] for line in path.read_text().splitlines()} if path.is_file() else set()
 
+    def records(self) -> list[dict[str, Any]]:
+        """Of what the teacher made, as published."""
+        return [json.loads(line) for line in self.workspace.items_file("teach").read_text().splitlines()]
+
     def rungs(self) -> dict[str, int]:
         """Rung of the items that were made with less."""
         labels = {item_id: label for label, item_id in self.ids.items()}
-        records = [json.loads(line) for line in self.workspace.items_file("teach").read_text().splitlines()]
-        return {labels[record["id"]]: record["rung"] for record in records if record["rung"]}
+        return {labels[record["id"]]: record["rung"] for record in self.records() if record["rung"]}
 
     def failed(self) -> dict[str, tuple[str, str]]:
         """(class, message) of every item that is not done, by label."""

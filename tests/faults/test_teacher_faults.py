@@ -17,8 +17,11 @@ from collections.abc import Callable
 import pytest
 from PIL import Image
 
+from models.geometry import Mesh
+from models.hosting.messages import DTYPES
 from tasks.collections.ledger import Ledger
 from tasks.engine.outcome import FAILED, HELD, OK
+from tasks.engine.worker import open_upstream
 from tests.faults.evidence import finished_items, held_twice
 from tests.faults.factory import NUM_ITEMS, Factory, labels_of, make_factory, photo, prepare
 from tests.support import Finished, wait_until
@@ -265,6 +268,68 @@ def gpu_lost(factory: Factory) -> str:
     return row(factory, Finished(1, ended.stdout, ended.stderr, 0), "no CUDA-capable device is detected", started)
 
 
+def forked_children(factory: Factory) -> str:
+    """F13: children that go on as their parents do, answers for other items, answers that are none."""
+    started, bad = time.monotonic(), labels_of(12, 13, 48, 49)
+    factory.tell(
+        {label: ["fork"] for label in factory.ids}
+        | {"photo0012": ["answer_for_another"], "photo0013": ["garbage"]}
+        | {"photo0048": ["answer_for_another"], "photo0049": ["leave_children"]}
+        | {"photo0030": ["answer_twice"], "photo0031": ["answer_twice"]}
+    )
+    ended = factory.run()
+    assert ended.exit_code == OK
+    factory.assert_all_but(bad)
+    for record in factory.records():
+        assert record["quality"]["item"] == record["id"], "the result of another item, or of a child"
+    messages = factory.failed()
+    assert {kind for label, (kind, _) in messages.items() if label != "photo0049"} == {"teacher_error"}
+    assert messages["photo0049"][0] == "killed"
+    assert not (factory.script / "survived").exists()
+    return row(factory, ended, "the teacher's process spoke out of turn: it answered request", started)
+
+
+def disk_full_in_the_teacher(factory: Factory) -> str:
+    """F14: mid-run, and it stays full until somebody makes room."""
+    started = time.monotonic()
+    factory.tell({label: ["fill_the_disk"] for label in labels_of(*range(30, 48))})
+    full = factory.run()
+    assert full.exit_code == FAILED
+    finished = len(finished_items(factory.workspace, "teach"))
+    assert 0 < finished < NUM_ITEMS
+    factory.tell({})
+    again = factory.run()
+    assert again.exit_code == OK
+    factory.assert_all_but(set())
+    with Ledger(factory.workspace.local("teach")) as ledger:
+        assert ledger.failures() == {}, "a full disk charges nobody"
+    return row(factory, Finished(full.exit_code, full.stdout, full.stderr, 0), "No space left on device", started)
+
+
+def types_and_colours(factory: Factory) -> str:
+    """F15: types that are not stored as they are, colours of every kind."""
+    started, bad = time.monotonic(), labels_of(5, 6)
+    factory.tell(
+        {label: ["odd_types"] for label in labels_of(1, 2, 3)}
+        | {"photo0004": ["float_colours"], "photo0005": ["nan_colours"], "photo0006": ["objects"]}
+    )
+    ended = factory.run()
+    assert ended.exit_code == OK
+    factory.assert_all_but(bad)
+    messages = factory.failed()
+    assert messages["photo0006"] == (
+        "teacher_error",
+        f"TypeError: the array 'faces_F3' has type object; it can be sent as: {', '.join(DTYPES)}",
+    )
+    assert messages["photo0005"][0] == "empty_output"
+    upstream = open_upstream(factory.workspace, "teach")
+    coloured = Mesh.from_glb(upstream.read(factory.ids["photo0004"], "mesh.glb"))
+    assert coloured.colours_N4.tolist() == [[0, 128, 255, 255]] * 4
+    plain, odd = (upstream.read(factory.ids[label], "mesh.glb") for label in ("photo0000", "photo0001"))
+    assert odd == plain
+    return row(factory, ended, "mesh has colours that are not finite (colours_N4: 4 of 4 are NaN or infinite)", started)
+
+
 CASES = {
     "F1 out of memory on 4 items, always": out_of_memory_always,
     "F2 out of memory on 4 items, once": out_of_memory_once,
@@ -278,10 +343,23 @@ CASES = {
     "F10 a leak of 50 MB an item": leak,
     "F11 missing weights": missing_weights,
     "F12 the GPU is lost mid-run": gpu_lost,
+    "F13 forked children, answers for other items": forked_children,
+    "F14 the disk full inside the teacher": disk_full_in_the_teacher,
+    "F15 odd types, colours that are floats or NaN": types_and_colours,
 }
 
 
-AT_ONCE = (out_of_memory_always, out_of_memory_once, killed_always, empty_and_nan, leak, missing_weights)
+AT_ONCE = (
+    out_of_memory_always,
+    out_of_memory_once,
+    killed_always,
+    empty_and_nan,
+    leak,
+    missing_weights,
+    forked_children,
+    disk_full_in_the_teacher,
+    types_and_colours,
+)
 """Those of `make test`; the others take longer and are left to `make chaos`."""
 PARAMETERS = [
     pytest.param(case, id=case.__name__, marks=[] if case in AT_ONCE else pytest.mark.slow) for case in CASES.values()

@@ -51,4 +51,4 @@ def create(params: Params, site: Site) -> HostedTeacher:
 
 def read_answer(arrays: Arrays, figures: Mapping[str, Any]) -> TeacherOutput:
     mesh = Mesh(arrays["vertices_N3"], arrays["faces_F3"], arrays.get("colours_N4"))
-    return TeacherOutput((mesh,), quality={name: figures[name] for name in ("resolution",)})
+    return TeacherOutput((mesh,), quality={name: figures[name] for name in ("item", "resolution")})
