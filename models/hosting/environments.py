@@ -45,7 +45,7 @@ class Checkout:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class EnvironmentSpec:
     """What a teacher's environment is made of.
 
     requirements: installed with what they depend on. bare: installed without. in_checkout: commands of the teacher's
@@ -76,8 +76,8 @@ class Step:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-RECIPES = {
-    "hunyuan3d": Recipe(
+ENVIRONMENTS = {
+    "hunyuan3d": EnvironmentSpec(
         title="Hunyuan3D 2.0, by the package hy3dgen 2.0.2 (shape only; no textures, no web interface)",
         licence=(
             "Tencent Hunyuan 3D 2.0 Community License Agreement: no rights in the European Union, the United Kingdom "
@@ -107,7 +107,7 @@ RECIPES = {
         bare=("hy3dgen==2.0.2",),  # its own list adds a web interface, texturing and a second OpenCV
         check=("hy3dgen.shapegen",),
     ),
-    "trellis": Recipe(
+    "trellis": EnvironmentSpec(
         title="TRELLIS, from its repository",
         licence=(
             "MIT (code and weights); its FlexiCubes: Apache-2.0 (NVIDIA); DINOv2, which it sees with: Apache-2.0. What "
@@ -135,18 +135,18 @@ class SetupFailed(RuntimeError):
 
 def describe(name: str) -> str:
     """What is shown before anything is done. Raises ValueError naming the teachers there are."""
-    recipe = _recipe(name)
-    low, high = (".".join(map(str, version)) for version in recipe.python)
+    spec = _spec(name)
+    low, high = (".".join(map(str, version)) for version in spec.python)
     lines = [
-        f"{name}: {recipe.title}",
-        f"  licence   {recipe.licence}",
-        f"  disk      about {recipe.disk_gb:g} GB for the environment",
-        f"  weights   {recipe.weights}",
-        f"  needs     {recipe.needs}; Python {low} or later, before {high}",
+        f"{name}: {spec.title}",
+        f"  licence   {spec.licence}",
+        f"  disk      about {spec.disk_gb:g} GB for the environment",
+        f"  weights   {spec.weights}",
+        f"  needs     {spec.needs}; Python {low} or later, before {high}",
     ]
-    if recipe.checkout is not None:
-        lines.append(f"  revision  {recipe.checkout.url} at {recipe.checkout.revision[:12]}, with submodules")
-    lines.append(f"  packages  {', '.join((*recipe.requirements, *recipe.bare))}")
+    if spec.checkout is not None:
+        lines.append(f"  revision  {spec.checkout.url} at {spec.checkout.revision[:12]}, with submodules")
+    lines.append(f"  packages  {', '.join((*spec.requirements, *spec.bare))}")
     return "\n".join(lines)
 
 
@@ -158,24 +158,24 @@ def setup(
     python: the interpreter that it is made from. Raises ValueError for an unknown teacher, Unavailable without
     acceptance, room on the disk or a fitting Python, SetupFailed with the step that failed.
     """
-    recipe = _recipe(name)
+    spec = _spec(name)
     if not accept_licence:
-        raise Unavailable(f"{name} comes under a licence that you must accept first: {recipe.licence}")
+        raise Unavailable(f"{name} comes under a licence that you must accept first: {spec.licence}")
     home = folder.absolute() / name
     interpreter = home / "bin" / "python"
-    if (home / READY).is_file() and json.loads((home / READY).read_text()) == _state(recipe):
+    if (home / READY).is_file() and json.loads((home / READY).read_text()) == _state(spec):
         say(f"{home} is set up already; remove it to do it again")
         return interpreter
     version = _version_of(python)
-    if not recipe.python[0] <= version < recipe.python[1]:
-        low, high = (".".join(map(str, bound)) for bound in recipe.python)
+    if not spec.python[0] <= version < spec.python[1]:
+        low, high = (".".join(map(str, bound)) for bound in spec.python)
         raise Unavailable(
             f"{name} needs Python {low} or later, before {high}; {python} is {'.'.join(map(str, version))}: "
             "run lostwax under such a Python, or call setup with one"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    if (free_gb := shutil.disk_usage(folder).free / 1e9) < recipe.disk_gb:
-        raise Unavailable(f"{name} needs about {recipe.disk_gb:g} GB; {folder.absolute()} has {free_gb:.1f} GB left")
+    if (free_gb := shutil.disk_usage(folder).free / 1e9) < spec.disk_gb:
+        raise Unavailable(f"{name} needs about {spec.disk_gb:g} GB; {folder.absolute()} has {free_gb:.1f} GB left")
     if home.exists():
         say(f"removing {home}: an earlier setup was cut short, or made it of other parts")
         shutil.rmtree(home)
@@ -187,43 +187,43 @@ def setup(
             say(f"[{number}/{len(todo)}] done in {time.monotonic() - started:.0f} s")
     except SetupFailed as error:
         raise SetupFailed(f"the setup of {name} stopped: {error}") from error
-    (home / READY).write_text(json.dumps(_state(recipe)))
+    (home / READY).write_text(json.dumps(_state(spec)))
     return interpreter
 
 
 def steps(name: str, folder: Path, python: str = sys.executable) -> list[Step]:
     """The commands of the setup, in order. pip is replaced by uv where that is installed: it is faster."""
-    recipe = _recipe(name)
+    spec = _spec(name)
     home = folder.absolute() / name
     interpreter = str(home / "bin" / "python")
     uv = shutil.which("uv")
     pip = [uv, "pip", "install", "--python", interpreter] if uv else [interpreter, "-m", "pip", "install"]
     made = [Step("an environment of its own", [python, "-m", "venv", str(home)])]
-    made.append(Step("packages (some GB: this takes minutes)", [*pip, *recipe.requirements]))
-    if recipe.bare:
-        made.append(Step(f"{', '.join(recipe.bare)}, without what it lists", [*pip, "--no-deps", *recipe.bare]))
-    if (checkout := recipe.checkout) is not None:
+    made.append(Step("packages (some GB: this takes minutes)", [*pip, *spec.requirements]))
+    if spec.bare:
+        made.append(Step(f"{', '.join(spec.bare)}, without what it lists", [*pip, "--no-deps", *spec.bare]))
+    if (checkout := spec.checkout) is not None:
         root = home / checkout.folder
         git = ["git", "-C", str(root)]
         made.append(Step("its code", ["git", "clone", "--no-checkout", checkout.url, str(root)]))
         made.append(Step(f"revision {checkout.revision[:12]}", [*git, "checkout", "--detach", checkout.revision]))
         made.append(Step("its submodules", [*git, "submodule", "update", "--init", "--recursive"]))
         active = {"VIRTUAL_ENV": str(home), "PATH": f"{home / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
-        made += [Step("its own setup", command, root, active) for command in recipe.in_checkout]
-    imports = "; ".join(f"import {module}" for module in recipe.check)
+        made += [Step("its own setup", command, root, active) for command in spec.in_checkout]
+    imports = "; ".join(f"import {module}" for module in spec.check)
     made.append(Step("a check: everything imports", [interpreter, "-P", "-c", imports]))
     return made
 
 
-def _recipe(name: str) -> Recipe:
-    if name not in RECIPES:
-        raise ValueError(f"there is no setup for a teacher {name!r}; there are: {', '.join(sorted(RECIPES))}")
-    return RECIPES[name]
+def _spec(name: str) -> EnvironmentSpec:
+    if name not in ENVIRONMENTS:
+        raise ValueError(f"there is no setup for a teacher {name!r}; there are: {', '.join(sorted(ENVIRONMENTS))}")
+    return ENVIRONMENTS[name]
 
 
-def _state(recipe: Recipe) -> dict[str, object]:
-    revision = None if recipe.checkout is None else recipe.checkout.revision
-    return {"packages": [*recipe.requirements, *recipe.bare], "revision": revision}
+def _state(spec: EnvironmentSpec) -> dict[str, object]:
+    revision = None if spec.checkout is None else spec.checkout.revision
+    return {"packages": [*spec.requirements, *spec.bare], "revision": revision}
 
 
 def _version_of(python: str) -> tuple[int, int]:

@@ -8,9 +8,9 @@ import pytest
 
 from models.errors import Unavailable
 from models.hosting import environments
-from models.hosting.environments import RECIPES, Checkout, Recipe, SetupFailed, describe, setup, steps
+from models.hosting.environments import ENVIRONMENTS, Checkout, EnvironmentSpec, SetupFailed, describe, setup, steps
 
-SMALL = Recipe(
+SMALL = EnvironmentSpec(
     title="nothing",
     licence="none",
     disk_gb=0.01,
@@ -23,8 +23,8 @@ SMALL = Recipe(
 
 @pytest.fixture
 def small(monkeypatch):
-    """A recipe that needs no network: packages are `installed` by a command that succeeds."""
-    monkeypatch.setitem(RECIPES, "small", SMALL)
+    """A set-up that needs no network: packages are `installed` by a command that succeeds."""
+    monkeypatch.setitem(ENVIRONMENTS, "small", SMALL)
     succeeds = shutil.which("true")
     monkeypatch.setattr(environments.shutil, "which", lambda name: succeeds)
     return SMALL
@@ -32,11 +32,11 @@ def small(monkeypatch):
 
 @pytest.mark.parametrize("name", ["hunyuan3d", "trellis"])
 def test_licence_sizes_and_pins_are_shown_first(name):
-    text, recipe = describe(name), RECIPES[name]
-    assert recipe.licence in text
-    assert f"about {recipe.disk_gb:g} GB" in text
-    assert recipe.weights in text
-    assert all(requirement in text for requirement in (*recipe.requirements, *recipe.bare))
+    text, spec = describe(name), ENVIRONMENTS[name]
+    assert spec.licence in text
+    assert f"about {spec.disk_gb:g} GB" in text
+    assert spec.weights in text
+    assert all(requirement in text for requirement in (*spec.requirements, *spec.bare))
     assert "European Union" in describe("hunyuan3d")
     assert "TRELLIS.git at 6b0d64751ad5, with submodules" in describe("trellis")
 
@@ -102,7 +102,7 @@ def test_a_setup_that_was_cut_short_starts_anew(tmp_path, small):
 
 def test_a_step_that_fails_is_named_with_what_it_said(tmp_path, small, monkeypatch):
     nowhere = Checkout((tmp_path / "nowhere").as_uri(), "0" * 40, "code")
-    monkeypatch.setitem(RECIPES, "small", replace(SMALL, checkout=nowhere))
+    monkeypatch.setitem(ENVIRONMENTS, "small", replace(SMALL, checkout=nowhere))
     with pytest.raises(SetupFailed, match=r"setup of small stopped: its code ended with exit code 128(.|\n)*nowhere"):
         setup("small", tmp_path / "environments", accept_licence=True, say=lambda line: None)
     assert not (tmp_path / "environments" / "small" / "ready.json").exists()
@@ -110,7 +110,7 @@ def test_a_step_that_fails_is_named_with_what_it_said(tmp_path, small, monkeypat
 
 def test_without_a_network_it_says_so(tmp_path, small, monkeypatch):
     unresolvable = Checkout("https://host.invalid/code.git", "0" * 40, "code")
-    monkeypatch.setitem(RECIPES, "small", replace(SMALL, checkout=unresolvable))
+    monkeypatch.setitem(ENVIRONMENTS, "small", replace(SMALL, checkout=unresolvable))
     for variable in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
@@ -120,10 +120,10 @@ def test_without_a_network_it_says_so(tmp_path, small, monkeypatch):
 
 
 def test_too_little_room_and_another_python_are_told_before_anything_is_made(tmp_path, small, monkeypatch):
-    monkeypatch.setitem(RECIPES, "small", replace(SMALL, python=((2, 6), (2, 8))))
+    monkeypatch.setitem(ENVIRONMENTS, "small", replace(SMALL, python=((2, 6), (2, 8))))
     with pytest.raises(Unavailable, match=r"small needs Python 2\.6 or later, before 2\.8; .* is 3\.\d+: run lostwax"):
         setup("small", tmp_path / "a", accept_licence=True, say=print, python=sys.executable)
-    monkeypatch.setitem(RECIPES, "small", replace(SMALL, disk_gb=20))
+    monkeypatch.setitem(ENVIRONMENTS, "small", replace(SMALL, disk_gb=20))
     monkeypatch.setattr(environments.shutil, "disk_usage", lambda path: SimpleNamespace(free=3e9))
     with pytest.raises(Unavailable, match=r"small needs about 20 GB; .* has 3\.0 GB left"):
         setup("small", tmp_path / "a", accept_licence=True, say=print)
