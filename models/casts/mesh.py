@@ -14,6 +14,7 @@ from models.errors import EmptyOutput
 from models.exam import Exam
 from models.geometry import Mesh, face_areas
 from models.metric import Metric
+from models.topology import components, is_watertight, volume
 
 CAST = Mesh
 OBJECT = 128
@@ -44,8 +45,6 @@ def as_stored(cast: Mesh) -> Mesh:
 
 def check(cast: Mesh) -> dict[str, Any]:
     """Counts, whether it is closed, area, volume. Raises EmptyOutput for a mesh that is not finite or has no area."""
-    from models.topology import components, is_watertight, volume
-
     if len(cast.vertices_N3) == 0 or len(cast.faces_F3) == 0:
         raise EmptyOutput("mesh is without faces")
     _fields.refuse_not_finite(cast.vertices_N3, _OWNER, "vertices_N3")
