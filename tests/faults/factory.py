@@ -39,7 +39,7 @@ def make_factory(folder: Path, num_items: int = NUM_ITEMS) -> Workspace:
     """A workspace whose photos are matted and wait for the teacher."""
     params = {
         "run": {"workers": 2, "device": "cpu", "item_time_limit_s": 60},
-        "ingest": {"inbox": "inbox"},
+        "ingest": {"inbox": "inbox", "sources": [{"source": "folder"}]},
         "views": {"size_px": SIZE_PX},
         "matte": {"size_px": SIZE_PX},
         "teach": {"teacher": "scripted"},
