@@ -3,7 +3,7 @@
 python -m benchmarks.million --items 1000000 [--json]
 
 The items are written as a worker writes them, so that what is measured is the planner: `plan` and a run of each stage,
-each in a process of its own. A record describes four files and some facts, about 700 bytes.
+each in a process of its own. A record describes two files and some facts, about 500 bytes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tasks.engine.stage import Context, Stage, Wanted
 from tasks.params import Params
 from tasks.workspace import Workspace, create
 
-NUM_FILES = 4
+NUM_FILES = 2
 FACTS = {"label": "shoes/running/left-0001", "class": "shoe", "split": "train", "views": ["front", "left", "back"]}
 
 

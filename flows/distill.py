@@ -73,7 +73,7 @@ def run_stages(
     Raises StageEnded, StageFailed, HeldByAnother, ValueError.
     """
     params = load_params(workspace.params_file, overrides)
-    versions = check_versions(workspace)
+    versions = check_versions(workspace, params)
     lock = DvcLock(workspace)
     if overrides:
         workspace = begin_trial(workspace, overrides, ORDER)

@@ -2,7 +2,8 @@
 
 A plug-in is one module (or package) in its family's folder, or one that another installed package declares as an entry
 point of the group `lostwax.FAMILY`, and one block in params.yaml. It has a `Params` model (its block) and a
-`create(params, ...)` that the family's `__init__` types. Importing it must stay light: torch,
+`create(params, ...)` that the family's `__init__` types. The result version of one of ours is in versions.yaml, that of
+another package's is the VERSION of its module. Importing it must stay light: torch,
 GL and the like are imported inside functions, so that planning can validate params in milliseconds.
 """
 
@@ -42,6 +43,19 @@ def load(family: str, name: str) -> ModuleType:
     if name in declared:
         return importlib.import_module(declared[name])
     raise ValueError(f"unknown plug-in {name!r} in {family}; {there_are(known(family), name)}")
+
+
+def version(family: str, name: str) -> int | str | None:
+    """The result version of a plug-in that another package brings: its module's VERSION, 1 without one.
+
+    None for ours, whose numbers are in versions.yaml. Raises ValueError for a VERSION that is neither number nor text.
+    """
+    if name in _own(family) or name not in _declared(family):
+        return None
+    found = getattr(load(family, name), "VERSION", 1)
+    if not isinstance(found, int | str):
+        raise ValueError(f"plug-in {name!r} in {family}: its VERSION must be a whole number or text, not {found!r}")
+    return found
 
 
 @functools.cache

@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         workspace = Workspace.find(chosen.workspace)
         stage = load_stage(chosen.stage)
         params = load_params(workspace.params_file, chosen.overrides)
-        versions = check_versions(workspace)
+        versions = check_versions(workspace, params)
     except (ValueError, FileNotFoundError) as error:
         return _say(str(error), WRONG_USAGE)
     try:

@@ -82,7 +82,8 @@ def _params(stage: Stage) -> list[Any]:
     watched = list(stage.watches)
     if stage.optional:
         watched += ["train", "students"]  # demand decides whether it runs
-    versions = [f"stages.{stage.name}", *stage.plugin_blocks]
+    families = [name.partition(".")[0] for name in stage.plugin_blocks]  # one of another package has no entry to name
+    versions = [f"stages.{stage.name}", *families]
     return [stage.name, *blocks, *watched, {"versions.yaml": versions}]
 
 

@@ -2,12 +2,17 @@
 
 stages: {teach: 1}
 teachers: {visual_hull: 1}
+
+A plug-in that another package brings has its version with it: the constant VERSION of its module.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from models import plugins
+from tasks.order import ORDER, load_stage
+from tasks.params import Params
 from tasks.workspace import Workspace, template
 from tasks.yaml_file import read_yaml
 
@@ -23,15 +28,21 @@ def load_versions(path: Path) -> dict[str, int]:
     return versions
 
 
-def check_versions(workspace: Workspace) -> dict[str, int]:
-    """The workspace's versions. Raises ValueError when they are not those of the installed package."""
+def check_versions(workspace: Workspace, params: Params) -> dict[str, int]:
+    """The workspace's versions. Raises ValueError where one that is in use is not that of the installed package."""
     versions, packaged = load_versions(workspace.versions_file), load_versions(template("versions.yaml"))
-    if versions != packaged:
-        differing = sorted(
-            name for name in versions.keys() | packaged.keys() if versions.get(name) != packaged.get(name)
-        )
+    if differing := [name for name in entries_in_use(params) if versions.get(name) != packaged.get(name)]:
         raise ValueError(
             f"{workspace.versions_file} differs from the installed lostwax in {', '.join(differing)}; "
             f"bring it up to date with `lostwax init {workspace.root}`"
         )
     return versions
+
+
+def entries_in_use(params: Params) -> list[str]:
+    """Entries of versions.yaml that decide results under these params; plug-ins of other packages have none."""
+    entries: set[str] = {*ORDER}
+    for stage in map(load_stage, ORDER):
+        used = stage.used_plugins(params)
+        entries |= {f"{family}.{name}" for family, name in used if plugins.version(family, name) is None}
+    return sorted(entries)

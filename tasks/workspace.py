@@ -98,7 +98,7 @@ def create(folder: Path) -> list[str]:
         written.append("inbox/")
     ignore = folder / ".gitignore"
     lines = ignore.read_text().splitlines() if ignore.is_file() else []
-    missing = [line for line in ("/.lostwax/", "/inbox/") if line not in lines]
+    missing = [line for line in ("/.lostwax/", "/inbox/", "/artifacts/*/.holder.json") if line not in lines]
     if missing:
         ignore.write_text("\n".join([*lines, *missing]) + "\n")
         written.append(".gitignore")

@@ -79,6 +79,21 @@ class Toy(Stage):
         return run
 
 
+class EchoParams(Block):
+    pass
+
+
+class Echo(Stage):
+    """A stage behind the toy, which makes the same files again."""
+
+    name = "echo"
+    upstreams = ("toy",)
+    Params = EchoParams
+
+    def start(self, context: Context) -> Callable[[Item], Output]:
+        return lambda item: Output({name: item.read("toy", name) for name in item.names("toy")})
+
+
 def act(name: str) -> None:
     """Misbehave as told."""
     if name not in ("ok", "nan"):

@@ -25,7 +25,7 @@ def explain(
     from tasks.commands.items import find_item
 
     found, params, versions = open_workspace(workspace, NONE)
-    item_id = find_item(found, item)
+    item_id = find_item(found, item, ORDER)
     stages = explanations(found, params, versions, item_id, ORDER)
     if as_json:
         print_json({"id": item_id, "stages": [stage.to_json() for stage in stages]})
@@ -47,7 +47,7 @@ def show(
     from tasks.commands.items import show as write
 
     found = Workspace.find(workspace)
-    for path in write(found, find_item(found, item), ORDER, out):
+    for path in write(found, find_item(found, item, ORDER), ORDER, out):
         say(str(path))
 
 

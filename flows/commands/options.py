@@ -21,4 +21,5 @@ NONE: list[str] = []
 def open_workspace(folder: Path, overrides: list[str]) -> tuple[Workspace, Params, dict[str, int]]:
     """The workspace with validated params and versions."""
     found = Workspace.find(folder)
-    return found, load_params(found.params_file, overrides), check_versions(found)
+    params = load_params(found.params_file, overrides)
+    return found, params, check_versions(found, params)

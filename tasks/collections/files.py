@@ -5,15 +5,17 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from collections.abc import Callable, Iterable
+from itertools import zip_longest
 from pathlib import Path
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Write beside `path`, fsync, rename over it."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with partial.open("wb") as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
         partial.rename(path)
@@ -39,6 +41,17 @@ def write_if_changed(path: Path, data: bytes) -> bool:
     return True
 
 
+def write_lines_if_changed(path: Path, lines: Callable[[], Iterable[bytes]]) -> bool:
+    """The same for more lines than fit in memory. lines: gives all of them each time it is called."""
+    if path.is_file():
+        with path.open("rb") as file:
+            if all(line == other for line, other in zip_longest(file, lines())):
+                return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lines())
+    return True
+
+
 def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -60,9 +73,9 @@ def _escaped(character: str) -> str:
 
 def explain(error: OSError, where: Path) -> str:
     """A full disk or a forbidden folder, in words. where: stands in where the error names no file."""
-    place = error.filename or where
+    path = error.filename or where
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full at {place}; what is finished is safe: free some space and run the same command again"
+        return f"the disk is full at {path}; what is finished is safe: free some space and run the same command again"
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return f"cannot write {place}: {error.strerror}; make the folder writable and run the same command again"
-    return f"{error.strerror or error}: {place}; what is finished is safe: run the same command again"
+        return f"cannot write {path}: {error.strerror}; make the folder writable and run the same command again"
+    return f"{error.strerror or error}: {path}; what is finished is safe: run the same command again"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from tasks.collections.database import open_database, set_aside_if_damaged
 
 SCHEMA = """
 create table if not exists attempts (
@@ -18,10 +19,13 @@ create table if not exists attempts (
 create index if not exists attempts_by_item on attempts (id, key);
 create table if not exists reopened (id text not null, key text not null, primary key (id, key)) without rowid;
 create table if not exists recipes (recipe text primary key, content text not null) without rowid;
+create table if not exists published (sha256 text not null);
 create table if not exists stage_runs (
     at text not null default (strftime('%Y-%m-%dT%H:%M:%SZ')), recipe text not null, seconds real, computed integer,
     exit_code integer, message text, published integer not null default 0);
 """
+FILE = "ledger.db"
+LOSS = "of earlier attempts only those count that failures.json tells of"
 DONE = "done"
 COLUMNS = ("id", "key", "outcome", "message", "detail", "seconds", "peak_mb", "worker", "exit_code", "figures")
 INSERT = f"insert into attempts ({', '.join(COLUMNS)}) values ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
@@ -60,14 +64,16 @@ class Attempt:
 class Ledger:
     """The ledger of one stage. One writer (the holder of the stage), any number of readers."""
 
-    def __init__(self, local: Path) -> None:
-        local.mkdir(parents=True, exist_ok=True)
-        self._database = sqlite3.connect(local / "ledger.db", timeout=30, isolation_level=None)
-        self._database.execute("pragma journal_mode=wal")
-        self._database.execute("pragma synchronous=normal")
-        self._database.executescript(SCHEMA)
+    def __init__(self, local: Path, *, reading: bool = False) -> None:
+        """reading: nothing will be written; where nothing may be, a copy is read."""
+        self._database = open_database(local / FILE, SCHEMA, reading=reading, loss=LOSS)
         if "figures" not in [row[1] for row in self._database.execute("pragma table_info(attempts)")]:
             self._database.execute("alter table attempts add column figures text")  # a ledger of lostwax 0.1.0
+
+    @staticmethod
+    def set_aside_if_damaged(local: Path) -> bool:
+        """Look through the whole ledger; whether it was damaged. A new one is begun then."""
+        return set_aside_if_damaged(local / FILE, LOSS)
 
     def __enter__(self) -> Ledger:
         return self
@@ -186,6 +192,19 @@ class Ledger:
         names = [column[0] for column in cursor.description]
         row = cursor.fetchone()
         return dict(zip(names, row, strict=True)) if row else None
+
+    def note_published(self, sha256: str) -> None:
+        """Remember the digest of the items.jsonl that was published last."""
+        if sha256 != self.published():
+            self._database.execute("begin")
+            with self._database:
+                self._database.execute("delete from published")
+                self._database.execute("insert into published values (?)", (sha256,))
+
+    def published(self) -> str | None:
+        """sha256 of the items.jsonl that was published last on this machine."""
+        row = self._database.execute("select sha256 from published").fetchone()
+        return str(row[0]) if row else None
 
     def unpublished_recipe(self) -> str | None:
         """The recipe of the last run, where that run has not published what it finished."""

@@ -206,11 +206,11 @@ def _finish(path: Path, descriptor: int, segments: list[Segment], shards: Path, 
 
 
 def _move(path: Path, descriptor: int, target: Path) -> None:
-    """Rename; where artifacts/ is on another file system, copy, fsync and rename there."""
+    """Rename; where artifacts/ is on another file system, or the spool was unlinked, copy, fsync and rename there."""
     try:
         path.rename(target)
     except OSError as error:
-        if error.errno != errno.EXDEV:
+        if error.errno not in (errno.EXDEV, errno.ENOENT):
             raise
         partial = target.with_name(f"{target.name}.{os.getpid()}.tmp")
         with partial.open("wb") as file:
@@ -220,7 +220,7 @@ def _move(path: Path, descriptor: int, target: Path) -> None:
             os.fsync(file.fileno())
         partial.chmod(0o444)
         partial.rename(target)
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

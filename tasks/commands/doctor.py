@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.collections.files import file_sha256
-from tasks.order import ORDER
+from tasks.order import ORDER, load_stage
 from tasks.params import load_params
 from tasks.versions import check_versions
 from tasks.workspace import Workspace
@@ -40,7 +40,10 @@ def examine(folder: Path, *, verify: bool) -> list[Check]:
     checks += [Check("workspace", True, str(workspace.root)), _space(workspace.root)]
     checks += [_asked("params.yaml", lambda: load_params(workspace.params_file))]
     checks += _blocks(workspace)
-    checks += [_asked("versions.yaml", lambda: check_versions(workspace)), _dvc(workspace)]
+    checks += [
+        _asked("versions.yaml", lambda: check_versions(workspace, load_params(workspace.params_file))),
+        _dvc(workspace),
+    ]
     if verify:
         checks += [_shards(workspace, stage) for stage in ORDER if workspace.shards_dir(stage).is_dir()]
     return checks
@@ -128,10 +131,14 @@ def _asked(name: str, ask: Callable[[], object]) -> Check:
 def _blocks(workspace: Workspace) -> list[Check]:
     """Params that DVC watches must be written down, be they empty; here defaults would do."""
     try:
-        raw = load_params(workspace.params_file).raw
+        params = load_params(workspace.params_file)
     except (ValueError, OSError):
         return []  # told already
-    missing = [f"{name}: {{}}" for name in ORDER if name not in raw]
+    missing = [f"{name}: {{}}" for name in ORDER if name not in params.raw]
+    chosen = {pair for stage in map(load_stage, ORDER) for pair in stage.plugins(params).items()}
+    missing += [
+        f"{family}: {{{name}: {{}}}}" for family, name in sorted(chosen) if name not in (params.raw.get(family) or {})
+    ]
     if not missing:
         return []
     return [Check("blocks for DVC", False, f"{len(missing)} missing", f"add to params.yaml: {', '.join(missing)}")]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.collections.holder import holding
-from tasks.collections.index import Held
+from tasks.collections.index import Finished
 from tasks.collections.ledger import Ledger
 from tasks.collections.records import from_line, identity, read_items
 from tasks.collections.spool import rewrite
@@ -38,26 +38,26 @@ def collect(workspace: Workspace, stage: str, *, dry_run: bool) -> Collected:
     New shards are written and synced before old ones go: a kill at any moment loses nothing that is kept.
     """
     local, shards = workspace.local(stage), workspace.shards_dir(stage)
-    with holding(local, stage):
+    with holding(stage, local, workspace.artifacts(stage)):
         stats = StatCache(workspace.stat_cache_file)
-        held = Held(local, shards, stats.digest)
-        held.refresh()
+        finished = Finished(local, shards, stats.digest)
+        finished.refresh()
         stats.close()
         with Ledger(local) as ledger:
             unfinished = ledger.unpublished_recipe()
             seconds = ledger.seconds_by_key()
-        keep = {identity(line) for line in read_items(workspace.items_file(stage)).lines.values()}
+        keep = {identity(line) for line in read_items(workspace.items_file(stage)).lines()}
         if unfinished is not None:
-            keep |= {identity(line) for line in held.lines() if from_line(line).recipe == unfinished}
-        superseded = [pair for pair in held.pairs() if pair not in keep]
+            keep |= {identity(line) for line in finished.lines() if from_line(line).recipe == unfinished}
+        superseded = [pair for pair in finished.pairs() if pair not in keep]
         cost_s = sum(seconds.get(key, 0.0) for _, key in superseded)
         before = _size(workspace, stage)
         if not dry_run:
-            _rewrite_shards(local, shards, held, keep)
+            _rewrite_shards(local, shards, finished, keep)
             if unfinished is None:
                 shutil.rmtree(local / "work", ignore_errors=True)
-        freed = (before - _size(workspace, stage)) / 1e6 if not dry_run else held.size_of(superseded) / 1e6
-        return Collected(stage, len(held) - len(superseded), len(superseded), freed, cost_s)
+        freed = (before - _size(workspace, stage)) / 1e6 if not dry_run else finished.size_of(superseded) / 1e6
+        return Collected(stage, len(finished) - len(superseded), len(superseded), freed, cost_s)
 
 
 def forget_trials(workspace: Workspace) -> None:
@@ -65,14 +65,14 @@ def forget_trials(workspace: Workspace) -> None:
     shutil.rmtree(workspace.trials, ignore_errors=True)
 
 
-def _rewrite_shards(local: Path, shards: Path, held: Held, keep: set[tuple[str, str]]) -> None:
+def _rewrite_shards(local: Path, shards: Path, finished: Finished, keep: set[tuple[str, str]]) -> None:
     """Replace every shard that holds something else than items to keep (each once), and all small ones, by one."""
-    kept = Counter(place[0] for pair in keep if (place := held.place(*pair)))
-    touched = {name for name, num_items in held.shard_sizes().items() if num_items != kept[name]}
-    small = {name for name in held.shard_sizes() if (shards / f"{name}.tar").stat().st_size < SMALL_BYTES}
+    kept = Counter(location[0] for pair in keep if (location := finished.location(*pair)))
+    touched = {name for name, num_items in finished.shard_sizes().items() if num_items != kept[name]}
+    small = {name for name in finished.shard_sizes() if (shards / f"{name}.tar").stat().st_size < SMALL_BYTES}
     if len(small) > 1:
         touched |= small
-    lines = {line for pair in keep if (line := held.line(*pair))}
+    lines = {line for pair in keep if (line := finished.line(*pair))}
     new = rewrite(local, shards, sorted(touched), lines) if touched else None
     for name in touched - {new}:
         (shards / f"{name}.tar").unlink()

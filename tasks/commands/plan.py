@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import zip_longest
 from textwrap import shorten
 from typing import Any
 
+from models.errors import Unavailable
 from models.machine import num_gpus
-from tasks.collections.index import Held
+from tasks.collections.index import Finished
 from tasks.collections.ledger import Ledger
-from tasks.collections.records import from_line
+from tasks.collections.records import DamagedList, KeptLines, RecordLines, WithoutItems, from_line, read_items
 from tasks.collections.statcache import StatCache
 from tasks.engine.dispatch import most_workers
+from tasks.engine.outcome import OK
 from tasks.engine.planning import Recipe, StagePlan, make_recipe, plan_stage, published_failures
-from tasks.engine.runner import UpstreamLines, planning_context
-from tasks.engine.stage import Stage
+from tasks.engine.stage import Context, Stage
+from tasks.engine.supervisor import Task
+from tasks.engine.upstreams import UpstreamLines, planning_context
 from tasks.order import load_stage
 from tasks.params import Params
 from tasks.workspace import Workspace
@@ -32,13 +36,13 @@ class Forecast:
     """
 
     stage: str
-    total: int
-    fresh: int
-    stale: int
-    missing: int
-    exhausted: int
-    skipped: int
-    exact: bool
+    total: int = 0
+    fresh: int = 0
+    stale: int = 0
+    missing: int = 0
+    exhausted: int = 0
+    skipped: int = 0
+    exact: bool = True
     why: list[str] = field(default_factory=list)
     seconds: float | None = None
     gpu_hours: float | None = None
@@ -53,14 +57,6 @@ class Forecast:
         return asdict(self) | {"to_compute": self.to_compute}
 
 
-@dataclass
-class _Upstream:
-    """A collection as it will be: the records that are sure, and the ids that a run may change or add."""
-
-    lines: dict[str, bytes]
-    uncertain: set[str]
-
-
 def forecast(workspace: Workspace, params: Params, versions: Mapping[str, int], names: Iterable[str]) -> list[Forecast]:
     """The stages in order, each planned on what the ones before it will have published."""
     return forecast_stages(workspace, params, versions, map(load_stage, names))
@@ -69,14 +65,18 @@ def forecast(workspace: Workspace, params: Params, versions: Mapping[str, int], 
 def forecast_stages(
     workspace: Workspace, params: Params, versions: Mapping[str, int], stages: Iterable[Stage]
 ) -> list[Forecast]:
+    """The same for given stages. It ends with the first that cannot be planned, which says why."""
     stats = StatCache(workspace.stat_cache_file)
+    ahead: dict[str, _Upstream] = {}
+    found: list[Forecast] = []
     try:
-        ahead: dict[str, _Upstream] = {}
-        found = []
         for stage in stages:
-            planned, upstream = _forecast_stage(stage, workspace, params, versions, stats, ahead)
+            try:
+                planned, ahead[stage.name] = _forecast_stage(stage, workspace, params, versions, stats, ahead)
+            except (ValueError, Unavailable) as error:
+                found.append(Forecast(stage.name, exact=False, why=[f"cannot be planned: {error}"]))
+                break
             found.append(planned)
-            ahead[stage.name] = upstream
         return found
     finally:
         stats.close()
@@ -91,75 +91,170 @@ def _forecast_stage(
     ahead: Mapping[str, _Upstream],
 ) -> tuple[Forecast, _Upstream]:
     if reason := stage.idle(params):
-        return Forecast(stage.name, 0, 0, 0, 0, 0, 0, exact=True, why=[reason]), _Upstream({}, set())
-    held = Held(workspace.local(stage.name), workspace.shards_dir(stage.name), stats.digest)
-    held.refresh()
-    uncertain = _uncertain(stage, ahead)
-    recipe = make_recipe(stage, params, versions, workspace, stats.digest)
-    upstreams = {name: UpstreamLines(workspace, name, stats) for name in stage.upstreams}
-    for name, upstream in upstreams.items():
-        upstream.adopt({item: line for item, line in ahead[name].lines.items() if item not in uncertain})
-    with Ledger(workspace.local(stage.name)) as ledger:
-        plan, refusal, words = StagePlan(recipe), None, list[str]()
-        unknown = bool(uncertain) and (stage.product or _needs_a_product(stage))
-        context = planning_context(stage, workspace, params, stats, upstreams, versions)
-        if not unknown or stage.product:
-            failures = published_failures(workspace.failures_file(stage.name)) | ledger.failures()
-            found = plan_stage(stage, context, recipe, held, failures, params.run.attempts, ledger.reopened())
-            if not unknown or found.settled:
-                plan, refusal, words = found, stage.refusal(context), found.notes
-            if unknown:
-                words = words + found.outlook
-                uncertain = set() if found.settled else {stage.name}
-        else:
-            products = {name for name in stage.upstreams if load_stage(name).product}
-            uncertain = (uncertain | ahead[stage.upstreams[0]].lines.keys()) - products
-        uncertain = {item_id for item_id in uncertain if stage.unwanted(item_id, context) is None}
-        uncertain = {own for item_id in uncertain for own in stage.ids_of(item_id, params)}
-        known = held.ids()
+        nothing = _Upstream(stage.product, KeptLines(), set())
+        return Forecast(stage.name, why=[reason]), nothing
+    with Ledger(workspace.local(stage.name), reading=True) as ledger:
+        planner = _Planner(stage, workspace, params, versions, stats, ledger, ahead)
+        return planner.forecast(), planner.published_ahead()
+
+
+@dataclass
+class _Upstream:
+    """A collection as it will be: the records that are sure, and the ids that a run may change or add."""
+
+    is_product: bool
+    records: RecordLines
+    uncertain: Set[str]
+
+
+class _Planner:
+    """Plans one stage on what the stages before it will have published."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        workspace: Workspace,
+        params: Params,
+        versions: Mapping[str, int],
+        stats: StatCache,
+        ledger: Ledger,
+        ahead: Mapping[str, _Upstream],
+    ) -> None:
+        self._stage, self._workspace, self._params, self._ledger = stage, workspace, params, ledger
+        self._versions = versions
+        self._upstreams = {name: ahead[name] for name in stage.upstreams}
+        self._finished = Finished(workspace.local(stage.name), workspace.shards_dir(stage.name), stats.digest)
+        self._finished.refresh()
+        self._recipe = make_recipe(stage, params, versions, workspace, stats.digest)
+        self._uncertain: Set[str] = set().union(*(upstream.uncertain for upstream in self._upstreams.values()))
+        self._context = self._make_context(stats)
+        self._plan = StagePlan(self._recipe, self._finished)
+        self._blocked = _Blocked.read(workspace, stage.name, ledger)
+        self._refusal: str | None = None
+        self._words: list[str] = []
+
+    def forecast(self) -> Forecast:
+        """Raises ValueError and Unavailable where the stage cannot be planned."""
+        self._make_plan()
+        wanted = [item for item in self._uncertain if self._stage.unwanted(item, self._context) is None]
+        self._uncertain = {own for item in wanted for own in self._stage.ids_of(item, self._params)}
+        plan, pending = self._plan, {task.id for task in self._plan.pending}
         reopened = {task.id for task in plan.reopened}
-        stale = plan.stale | (uncertain & known) | reopened
-        missing = ({task.id for task in plan.pending} | uncertain) - stale
-        seconds_each = ledger.seconds_per_item()
-        num = len(stale) + len(missing)
-        work_s = None if seconds_each is None else seconds_each * num
-        seconds = None if work_s is None else work_s / max(1, min(most_workers(stage, params), num))
-        gpu_hours = None if work_s is None or not (stage.uses_gpu(params) and num_gpus()) else work_s / 3600
-        why = words + _why_stale(recipe, held, ledger, plan.stale) + (["its inputs may change"] if uncertain else [])
-        why += [f"{len(reopened)} made at a reduced rung, to be made again"] if reopened else []
-        why += [f"will stop: {refusal}"] if refusal else []
-        why += _why_blocked(workspace, stage.name, missing)
-        planned = Forecast(
-            stage=stage.name,
-            total=plan.total + len(uncertain - {task.id for task in plan.pending}),
-            fresh=len(plan.held) - len(reopened),
-            stale=len(stale),
-            missing=len(missing),
-            exhausted=len(plan.exhausted),
-            skipped=len(plan.skipped),
-            exact=not uncertain,
-            why=why,
-            seconds=seconds,
-            gpu_hours=gpu_hours,
-            price=gpu_hours * params.run.price_per_gpu_hour if gpu_hours and params.run.price_per_gpu_hour else None,
-            disk_mb=_disk_mb(held, num),
+        stale = plan.stale | (self._uncertain & self._finished.ids()) | reopened
+        missing = (pending | self._uncertain) - stale
+        return self._with_cost(
+            Forecast(
+                stage=self._stage.name,
+                total=plan.total + len(self._uncertain - pending),
+                fresh=len(plan.fresh) - len(reopened),
+                stale=len(stale),
+                missing=len(missing),
+                exhausted=len(plan.exhausted),
+                skipped=len(plan.skipped),
+                exact=not self._uncertain,
+                why=self._why(),
+            )
         )
-    return planned, _Upstream(plan.held, uncertain | {task.id for task in plan.pending})
+
+    def published_ahead(self) -> _Upstream:
+        """What the stage will have published, once it has been planned.
+
+        An item that was blocked last time is tried again; as long as it stays blocked, nothing later changes.
+        """
+        pending = {task.id for task in self._plan.pending} - self._blocked.tolerated(self._plan.pending)
+        return _Upstream(self._stage.product, self._records(), self._uncertain | pending)
+
+    def _records(self) -> RecordLines:
+        """The fresh items; read from the published list, where that is the same, because it costs no memory."""
+        published, fresh = read_items(self._workspace.items_file(self._stage.name)), self._plan.lines()
+        try:
+            is_same = all(line == other for line, other in zip_longest(published.lines(), fresh.lines()))
+        except DamagedList:
+            is_same = False
+        return published if is_same else fresh
+
+    def _make_context(self, stats: StatCache) -> Context:
+        upstreams = {name: UpstreamLines(self._workspace, name, stats) for name in self._stage.upstreams}
+        for name, upstream in upstreams.items():
+            records = self._upstreams[name].records
+            upstream.adopt(WithoutItems(records, self._uncertain) if self._uncertain else records)
+        return planning_context(self._stage, self._workspace, self._params, stats, upstreams, self._versions)
+
+    def _make_plan(self) -> None:
+        """Plan what is sure, and find out which items are not."""
+        stage = self._stage
+        needs_a_product = any(upstream.is_product for upstream in self._upstreams.values())
+        is_unknown = bool(self._uncertain) and (stage.product or needs_a_product)
+        if is_unknown and not stage.product:
+            products = {name for name, upstream in self._upstreams.items() if upstream.is_product}
+            self._uncertain = self._uncertain | set(self._upstreams[stage.upstreams[0]].records) - products
+            return
+        failures = published_failures(self._workspace.failures_file(stage.name)) | self._ledger.failures()
+        budgets, reopened = self._params.run.attempts, self._ledger.reopened()
+        plan = plan_stage(stage, self._context, self._recipe, self._finished, failures, budgets, reopened)
+        if not is_unknown or plan.settled:
+            self._plan, self._refusal, self._words = plan, stage.refusal(self._context), plan.notes
+        if is_unknown:
+            self._words = self._words + plan.outlook
+            self._uncertain = set() if plan.settled else {stage.name}
+
+    def _why(self) -> list[str]:
+        why = self._words + _why_stale(self._recipe, self._finished, self._ledger, self._plan.stale)
+        why += ["its inputs may change"] if self._uncertain else []
+        num_reopened = len(self._plan.reopened)
+        why += [f"{num_reopened} made at a reduced rung, to be made again"] if num_reopened else []
+        why += [f"will stop: {self._refusal}"] if self._refusal else []
+        return why + self._blocked.words({task.id for task in self._plan.pending} | self._uncertain)
+
+    def _with_cost(self, found: Forecast) -> Forecast:
+        run, num, each_s = self._params.run, found.to_compute, self._ledger.seconds_per_item()
+        disk_mb = _disk_mb(self._finished, num)
+        if each_s is None:
+            return replace(found, disk_mb=disk_mb)
+        work_s = each_s * num
+        gpu_hours = work_s / 3600 if self._stage.uses_gpu(self._params) and num_gpus() else None
+        return replace(
+            found,
+            seconds=work_s / max(1, min(most_workers(self._stage, self._params), num)),
+            gpu_hours=gpu_hours,
+            price=gpu_hours * run.price_per_gpu_hour if gpu_hours and run.price_per_gpu_hour else None,
+            disk_mb=disk_mb,
+        )
 
 
-def _uncertain(stage: Stage, ahead: Mapping[str, _Upstream]) -> set[str]:
-    return set().union(*(ahead[name].uncertain for name in stage.upstreams)) if stage.upstreams else set()
+@dataclass(frozen=True)
+class _Blocked:
+    """What the last run could not begin for want of something: messages by id and key. It is tried again."""
+
+    messages: Mapping[tuple[str, str], str]
+    is_tolerated: bool
+    """The stage succeeded without them."""
+
+    @staticmethod
+    def read(workspace: Workspace, name: str, ledger: Ledger) -> _Blocked:
+        path = workspace.failures_file(name)
+        entries = json.loads(path.read_text()) if path.is_file() else []
+        blocked = {
+            (entry["id"], entry.get("key", "")): entry["message"] for entry in entries if entry["state"] == "blocked"
+        }
+        last_run = ledger.last_run()
+        return _Blocked(blocked, last_run is not None and last_run["exit_code"] == OK)
+
+    def tolerated(self, pending: Iterable[Task]) -> set[str]:
+        """Ids of those pending items whose absence did not stop the stage last time."""
+        return {task.id for task in pending if (task.id, task.key) in self.messages} if self.is_tolerated else set()
+
+    def words(self, to_compute: Set[str]) -> list[str]:
+        """A line for `plan`, where there are any among the items to compute."""
+        reasons = [message for (item_id, _), message in self.messages.items() if item_id in to_compute]
+        return [f"{len(reasons)} blocked last time: {shorten(reasons[0], 60, placeholder=' ...')}"] if reasons else []
 
 
-def _needs_a_product(stage: Stage) -> bool:
-    return any(load_stage(name).product for name in stage.upstreams)
-
-
-def _why_stale(recipe: Recipe, held: Held, ledger: Ledger, stale: set[str]) -> list[str]:
+def _why_stale(recipe: Recipe, finished: Finished, ledger: Ledger, stale: set[str]) -> list[str]:
     if not stale:
         return []
     reasons: set[str] = set()
-    for line in held.lines():
+    for line in finished.lines():
         record = from_line(line)
         if record.id in stale:
             if record.recipe == recipe.name:
@@ -169,18 +264,10 @@ def _why_stale(recipe: Recipe, held: Held, ledger: Ledger, stale: set[str]) -> l
     return sorted(reasons)
 
 
-def _why_blocked(workspace: Workspace, name: str, pending: set[str]) -> list[str]:
-    """What the last run could not begin for want of something, and is tried again."""
-    path = workspace.failures_file(name)
-    entries = json.loads(path.read_text()) if path.is_file() else []
-    reasons = [entry["message"] for entry in entries if entry["state"] == "blocked" and entry["id"] in pending]
-    return [f"{len(reasons)} blocked last time: {shorten(reasons[0], 60, placeholder=' ...')}"] if reasons else []
-
-
 def differences(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> list[str]:
     """`params.size_px: 128 -> 160` for every leaf that differs between two recipes.
 
-    Where one plug-in has taken the place of another, what each of them was set to says nothing.
+    Where one plug-in replaced another, what each of them was set to says nothing.
     """
     if before is None:
         return ["made elsewhere, under other params or versions"]
@@ -208,8 +295,8 @@ def _leaves(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, A
             yield f"{prefix}{name}", inner
 
 
-def _disk_mb(held: Held, num: int, sample: int = 100) -> float | None:
+def _disk_mb(finished: Finished, num: int, sample: int = 100) -> float | None:
     sizes = []
-    for line, _ in zip(held.lines(), range(sample), strict=False):
+    for line, _ in zip(finished.lines(), range(sample), strict=False):
         sizes.append(sum(entry.size for entry in from_line(line).files.values()))
     return 2 * num * sum(sizes) / len(sizes) / 1e6 if sizes else None

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from models.trained import WEIGHTS
-from tasks.collections.index import Held, ItemReader
+from tasks.collections.index import Finished, ItemReader
 from tasks.collections.ledger import Ledger
 from tasks.collections.records import Record, from_line, read_items
 from tasks.engine.outcome import StageFailed
@@ -87,25 +87,25 @@ def open_student(workspace: Workspace, name: str) -> dict[str, bytes]:
         what = f"{name!r} means {len(matching)} students" if matching else f"there is no student {name!r}"
         raise ValueError(f"{what}; `lostwax students` lists them: {', '.join(known)}")
     (record,) = matching
-    held = Held(workspace.local(STAGE), workspace.shards_dir(STAGE), None)
-    held.refresh()
-    place = held.place(record.id, record.key)
-    if place is None:
+    finished = Finished(workspace.local(STAGE), workspace.shards_dir(STAGE), None)
+    finished.refresh()
+    location = finished.location(record.id, record.key)
+    if location is None:
         raise StageFailed(
             f"the bytes of student {name} are not here; run `dvc checkout` or `lostwax run --until train`"
         )
     reader = ItemReader(workspace.shards_dir(STAGE))
     try:
-        return {file: reader.read(place, record, file) for file in record.files}
+        return {file: reader.read(location, record, file) for file in record.files}
     finally:
         reader.close()
 
 
 def _held(workspace: Workspace) -> Iterator[Record]:
     """Finished trainings on this machine; those of a lostwax that kept no settings are left out."""
-    held = Held(workspace.local(STAGE), workspace.shards_dir(STAGE), None)
-    held.refresh()
-    for line in held.lines():
+    finished = Finished(workspace.local(STAGE), workspace.shards_dir(STAGE), None)
+    finished.refresh()
+    for line in finished.lines():
         record = from_line(line)
         if "settings" in record.facts:
             yield record

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from models.machine import num_cores, num_gpus
-from tasks.collections.index import Held
+from tasks.collections.index import Finished
 from tasks.collections.ledger import DONE, Attempt, Ledger
 from tasks.collections.spool import recover
 from tasks.engine.outcome import Progress, Stopped
@@ -35,7 +35,7 @@ CHUNKS_A_WORKER = 4
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LP_NUM_THREADS")
 
 
-class Hopeless(Exception):
+class TooManyFailures(Exception):
     """Too many of the last items failed to go on. The message says how and why."""
 
 
@@ -52,7 +52,7 @@ class Dispatch:
         workspace: Workspace,
         params: Params,
         plan: StagePlan,
-        held: Held,
+        finished: Finished,
         ledger: Ledger,
         failures: Mapping[tuple[str, str], list[Attempt]],
         encode: Callable[[Task], Mapping[str, Any]],
@@ -66,23 +66,24 @@ class Dispatch:
         self.unavailable: str | None = None
         """Why the stage cannot start here."""
         self._stage, self._workspace, self._params = stage, workspace, params
-        self._plan, self._held, self._ledger = plan, held, ledger
+        self._plan, self._finished, self._ledger = plan, finished, ledger
         self._failures = {pair: list(attempts) for pair, attempts in failures.items()}
         self._report = report
         self._rows: list[Attempt] = []
         self._saved_at = self._started = time.monotonic()
         self._text = ""
-        self._reopened = {(task.id, task.key) for task in plan.reopened}
+        self._reopened = {(task.id, task.key): finished.line(task.id, task.key) for task in plan.reopened}
+        """Fresh items that are to be made again, and their lines before that."""
         self._first_tries: deque[str | None] = deque(maxlen=WINDOW)
         """How the last items fared that were tried for the first time: None for done, else the class."""
-        self._hopeless: str | None = None
+        self._too_many: str | None = None
         self._environment: str | None = None
         self._signal: str | None = None
         self._pool = self._make_pool(encode)
 
     def run(self, deadline: float | None) -> None:
-        """Raises Stopped (deadline, signal), Hopeless and BrokenEnvironment; in any case all that is finished is
-        sealed."""
+        """Raises Stopped (deadline, signal), TooManyFailures and BrokenEnvironment. What is finished is sealed in any
+        case."""
         with self._catching_signals():
             try:
                 self._drive(deadline)
@@ -94,8 +95,8 @@ class Dispatch:
         if self.unavailable:
             for task in self._pool.pending:
                 self.blocked[task.id] = self.unavailable
-        elif self._hopeless:
-            raise Hopeless(self._hopeless)
+        elif self._too_many:
+            raise TooManyFailures(self._too_many)
         elif self._pool.pending:
             raise Stopped(self._signal or "the budget is used up")
 
@@ -134,7 +135,7 @@ class Dispatch:
 
     def _drive(self, deadline: float | None) -> None:
         while self._pool.has_work:
-            if self._signal or self._environment or self.unavailable or self._hopeless:
+            if self._signal or self._environment or self.unavailable or self._too_many:
                 return
             if deadline is not None and time.monotonic() > deadline:
                 return
@@ -147,7 +148,7 @@ class Dispatch:
         self._report(self._progress())
 
     def _end(self, grace_s: float) -> None:
-        """Stop the workers and take in their last words."""
+        """Stop the workers, and take in what they still report."""
         for event in self._pool.stop(grace_s):
             self._take(event)
         self._save()
@@ -195,15 +196,15 @@ class Dispatch:
     def _take_death(self, death: Death) -> None:
         """Charge the item in hand; what the worker finished without saying so is held by now; the rest goes back."""
         self._recover()
-        innocent = []
+        not_at_fault = []
         for task in death.unfinished:
-            if self._held.line(task.id, task.key) != self._plan.held.get(task.id):
+            if self._finished.line(task.id, task.key) != self._reopened.get((task.id, task.key)):
                 self._finish(Attempt(task.id, task.key, DONE, "recovered", worker=death.worker))
             elif (task.id, task.key) == death.in_hand and not death.dismissed:
                 self._charge(self._attempt_of(death, task), task)
             else:
-                innocent.append(task)
-        self._pool.pending.extendleft(reversed(innocent))
+                not_at_fault.append(task)
+        self._pool.pending.extendleft(reversed(not_at_fault))
 
     def _attempt_of(self, death: Death, task: Task) -> Attempt:
         if death.timed_out:
@@ -240,18 +241,18 @@ class Dispatch:
             self._ledger.settle([(attempt.id, attempt.key)])
 
     def _judge(self, last: Attempt) -> None:
-        """Going on is hopeless when most items fail at their first try: something is wrong with more than the items."""
+        """Stop where most items fail at their first try: something is wrong with more than the items."""
         failed = Counter(outcome for outcome in self._first_tries if outcome)
         if len(self._first_tries) == WINDOW and failed.total() > self._params.run.stop_at_failed_share * WINDOW:
             classes = ", ".join(f"{count} {name}" for name, count in failed.most_common())
-            self._hopeless = (
+            self._too_many = (
                 f"{failed.total()} of the last {WINDOW} new items failed ({classes}), over run.stop_at_failed_share; "
                 f"the last one: {last.message}"
             )
 
     def _recover(self) -> None:
         recover(self._workspace.local(self._stage.name), self._workspace.shards_dir(self._stage.name))
-        self._held.refresh()
+        self._finished.refresh()
 
     def _save(self) -> None:
         self._ledger.add(self._rows)
@@ -265,7 +266,7 @@ class Dispatch:
         left = len(self._plan.pending) - self.computed - failed
         return Progress(
             self._stage.name,
-            len(self._plan.held) + self.computed,
+            len(self._plan.fresh) + self.computed,
             failed,
             self._plan.total,
             rate,

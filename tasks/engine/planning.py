@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Set
@@ -12,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from models.params import Block
-from tasks.collections.index import Held
+from models.plugins import version
+from tasks.collections.index import Finished, FinishedLines
 from tasks.collections.ledger import Attempt
 from tasks.collections.records import canonical, from_line
+from tasks.collections.summaries import known_failures
 from tasks.engine.stage import Context, Inputs, Stage, item_key
 from tasks.engine.supervisor import Task
 from tasks.params import Attempts, Params
@@ -43,24 +44,29 @@ class StagePlan:
     """Where every wanted item of a stage stands before a run."""
 
     recipe: Recipe
+    finished: Finished
     total: int = 0
-    held: dict[str, bytes] = field(default_factory=dict)
-    """Record lines of the fresh items, by id."""
+    fresh: dict[str, int] = field(default_factory=dict)
+    """Of the items that are finished under their key, the number of the row in `finished`, by id."""
     pending: list[Task] = field(default_factory=list)
     reopened: list[Task] = field(default_factory=list)
-    """Pending items that are held at a reduced rung; the last of `pending`."""
+    """Fresh items of a reduced rung, which are to be made again; the last of `pending`."""
     stale: set[str] = field(default_factory=set)
-    """Ids of pending items that are held under another key; the others are missing."""
+    """Ids of pending items that are finished under another key; the others are missing."""
     exhausted: dict[str, list[Attempt]] = field(default_factory=dict)
     """Failed attempts of the items that are not tried again."""
     skipped: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
-    """Labels of the items that are not held."""
+    """Labels of the items that are not fresh."""
     notes: list[str] = field(default_factory=list)
     outlook: list[str] = field(default_factory=list)
     """What the stage says of wanted items: as things stand, and while items upstream are still to be made."""
     settled: bool = False
     """Items that are still to be made upstream change nothing here."""
+
+    def lines(self) -> FinishedLines:
+        """The records of the fresh items."""
+        return FinishedLines(self.finished, self.fresh)
 
 
 def make_recipe(
@@ -72,12 +78,13 @@ def make_recipe(
 ) -> Recipe:
     """The stage's params and plug-ins with their versions, and the digests of the weights they use."""
     plugins = stage.recipe_plugins(params)
-    names = [stage.name, *(f"{family}.{name}" for family, name in sorted(plugins.items()))]
+    chosen = [f"{family}.{name}" for family, name in sorted(plugins.items())]
+    names = [stage.name, *chosen]
     content = {
         "stage": stage.name,
         "params": stage.key_params(params),
         "plugins": {f"{family}.{name}": _key_params(params.plugin(family, name)) for family, name in plugins.items()},
-        "versions": {name: versions.get(name, 1) for name in names},
+        "versions": {name: result_version(name, versions) for name in names},
         "weights": [_weight_digest(path, digest) for path in stage.weights(params, workspace.root)],
     }
     return Recipe(hashlib.sha256(canonical(content)).hexdigest()[:16], content)
@@ -87,29 +94,27 @@ def plan_stage(
     stage: Stage,
     context: Context,
     recipe: Recipe,
-    held: Held,
+    finished: Finished,
     failures: Mapping[tuple[str, str], list[Attempt]],
     budgets: Attempts,
     reopened: Set[tuple[str, str]] = frozenset(),
 ) -> StagePlan:
-    """Sort the wanted items into held, pending, exhausted and skipped.
+    """Sort the wanted items into fresh, pending, exhausted and skipped.
 
-    A held item that was reopened is pending too: its better rungs are tried, and what is held stays if none fits.
+    A fresh item that was reopened is pending too: its better rungs are tried, and it stays what it is if none fits.
 
     Pending items that failed before come last, so that one which kills the machine delays nobody. Raises ValueError for
     an id that is wanted twice, or that cannot name files.
     """
-    plan = StagePlan(recipe)
-    known = held.ids()
-    seen: set[str] = set()
+    plan = StagePlan(recipe, finished)
+    known = finished.ids()
     failed: list[Task] = []
-    context = replace(context, recipe=recipe.name, held=lambda: map(from_line, held.lines()))
+    context = replace(context, recipe=recipe.name, held=lambda: map(from_line, finished.lines()))
     for wanted in stage.wanted(context):
-        if wanted.id in seen:
+        if wanted.id in plan.fresh or wanted.id in plan.labels:
             raise ValueError(f"item {wanted.id} is there twice")
         if not ITEM_ID.fullmatch(wanted.id):
             raise ValueError(f"an item's id is 1 to 22 letters, digits, - or _, not {wanted.id!r}")
-        seen.add(wanted.id)
         plan.total += 1
         plan.notes += [wanted.note] if wanted.note else []
         plan.outlook += [wanted.outlook] if wanted.outlook else []
@@ -119,9 +124,9 @@ def plan_stage(
             plan.labels[wanted.id] = wanted.label
             continue
         key = recipe.key(wanted.inputs)
-        if line := held.line(wanted.id, key):
-            plan.held[wanted.id] = line
-            if (wanted.id, key) in reopened and (rung := from_line(line).rung):
+        if (row := finished.row(wanted.id, key)) is not None:
+            plan.fresh[finished.id_of(row)] = row
+            if (wanted.id, key) in reopened and (rung := from_line(finished.line_of(row)).rung):
                 plan.reopened.append(Task(wanted.id, key, wanted.label, {"rungs": rung}, wanted.item))
             continue
         plan.labels[wanted.id] = wanted.label
@@ -147,10 +152,8 @@ def is_exhausted(attempts: list[Attempt], budgets: Attempts) -> bool:
 
 def published_failures(path: Path) -> dict[tuple[str, str], list[Attempt]]:
     """Exhausted items of failures.json as attempts: what is known of them where the ledger did not travel along."""
-    if not path.is_file():
-        return {}
     found: dict[tuple[str, str], list[Attempt]] = {}
-    for entry in json.loads(path.read_text()):
+    for entry in known_failures(path):
         if entry["state"] == "exhausted":
             attempt = Attempt(entry["id"], entry["key"], entry["class"], entry["message"])
             found[entry["id"], entry["key"]] = [attempt] * entry["attempts"]
@@ -159,6 +162,13 @@ def published_failures(path: Path) -> dict[tuple[str, str], list[Attempt]]:
 
 def _key_params(block: Block) -> dict[str, Any]:
     return block.model_dump(mode="json", exclude=set(block.LOCAL))
+
+
+def result_version(entry: str, versions: Mapping[str, int]) -> int | str:
+    """The result version of a stage or plug-in; one of another package brings its own."""
+    family, _, name = entry.rpartition(".")
+    brought = version(family, name) if family else None
+    return versions.get(entry, 1) if brought is None else brought
 
 
 def _weight_digest(path: Path, digest: Callable[[Path], str]) -> str:

@@ -2,32 +2,51 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from models.errors import Unavailable
 from models.names import there_are
-from tasks.collections.files import explain, remove_partial, write_if_changed
+from tasks.collections.database import is_damage
+from tasks.collections.dvc_cache import DvcCache
+from tasks.collections.files import explain, remove_partial
 from tasks.collections.holder import holding
-from tasks.collections.index import DamagedShard, Held, ItemReader
+from tasks.collections.index import DamagedShard, Finished
 from tasks.collections.inflight import clear_leftovers, leftovers
 from tasks.collections.ledger import Attempt, Ledger
-from tasks.collections.records import Record, RecordLines, canonical, from_line, read_items
+from tasks.collections.records import DamagedList, from_line, identity, read_items
 from tasks.collections.spool import recover
 from tasks.collections.statcache import StatCache
-from tasks.engine.dispatch import BrokenEnvironment, Dispatch, Hopeless, record_recovered
-from tasks.engine.outcome import FAILED, OK, STOPPED, TOO_MANY_FAILED, Outcome, Progress, StageFailed, Stopped, counted
+from tasks.engine.dispatch import BrokenEnvironment, Dispatch, TooManyFailures, record_recovered
+from tasks.engine.labels import Labels
+from tasks.engine.outcome import (
+    FAILED,
+    OK,
+    STOPPED,
+    TOO_MANY_FAILED,
+    Outcome,
+    Progress,
+    StageFailed,
+    Stopped,
+    counted,
+    some_of,
+)
 from tasks.engine.planning import INTERRUPTED, StagePlan, make_recipe, plan_stage, published_failures
-from tasks.engine.stage import Context, Stage, Upstream
+from tasks.engine.publishing import Publisher, check_published
+from tasks.engine.stage import Context, Stage
 from tasks.engine.supervisor import Task
+from tasks.engine.upstreams import UpstreamLines, planning_context
 from tasks.params import Params
 from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
+
+MAX_NAMES = 3
 
 
 def run_stage(
@@ -45,22 +64,42 @@ def run_stage(
     strict: any exhausted item makes exit code 3. deadline: time.monotonic() after which nothing more is handed out.
     Raises HeldByAnother, StageFailed (nothing can be done until the message is heeded).
     """
-    local = workspace.local(stage.name)
     try:
-        with holding(local, stage.name) as left_behind, Ledger(local) as ledger:
-            if left_behind:
-                log.info("%s: %s", stage.name, left_behind)
-            stats = StatCache(workspace.stat_cache_file)
-            try:
-                return StageRun(stage, workspace, params, versions, ledger, stats).run(strict, deadline, report)
-            finally:
-                stats.close()
+        try:
+            return _run_held(stage, workspace, params, versions, strict, deadline, report)
+        except sqlite3.DatabaseError as error:
+            if not (is_damage(error) and _mend_databases(workspace, stage.name)):
+                raise
+            return _run_held(stage, workspace, params, versions, strict, deadline, report)
     except OSError as error:
         raise StageFailed(f"{stage.name}: {explain(error, workspace.root)}") from error
     except sqlite3.DatabaseError as error:
-        raise StageFailed(f"{stage.name}: {explain_database(error, workspace)}") from error
+        raise StageFailed(f"{stage.name}: {explain_database(error, workspace, stage.name)}") from error
     except DamagedShard as error:
         raise StageFailed(f"{stage.name}: {error}; run the same command again") from error
+
+
+def _run_held(
+    stage: Stage,
+    workspace: Workspace,
+    params: Params,
+    versions: Mapping[str, int],
+    strict: bool,
+    deadline: float | None,
+    report: Callable[[Progress], None],
+) -> Outcome:
+    local = workspace.local(stage.name)
+    with holding(stage.name, local, workspace.artifacts(stage.name)) as left_behind, Ledger(local) as ledger:
+        if left_behind:
+            log.info("%s: %s", stage.name, left_behind)
+        with closing(StatCache(workspace.stat_cache_file)) as stats:
+            return StageRun(stage, workspace, params, versions, ledger, stats).run(strict, deadline, report)
+
+
+def _mend_databases(workspace: Workspace, name: str) -> bool:
+    """Set aside those of a stage's databases that are damaged; whether there were any."""
+    found = [Ledger.set_aside_if_damaged(workspace.local(name))]
+    return any([*found, StatCache.set_aside_if_damaged(workspace.stat_cache_file)])
 
 
 class StageRun:
@@ -78,7 +117,9 @@ class StageRun:
         self._stage, self._workspace, self._params, self._versions = stage, workspace, params, versions
         self._ledger, self._stats = ledger, stats
         self._local, self._shards = workspace.local(stage.name), workspace.shards_dir(stage.name)
-        self._held = Held(self._local, self._shards, stats.digest, holding=True)
+        self._cache = DvcCache(workspace.root)
+        self._finished = Finished(self._local, self._shards, stats.digest, holding=True, restore=self._cache.restore)
+        self._publisher = Publisher(stage, workspace, self._finished, ledger, stats, self._cache)
         self._upstreams = {name: UpstreamLines(workspace, name, stats) for name in stage.upstreams}
         self._started = time.monotonic()
 
@@ -89,15 +130,26 @@ class StageRun:
             return self._rest(reason, recovered)
         for upstream in self._upstreams.values():
             upstream.load(self._stage.name)
+            check_published(self._workspace, upstream.name, self._stats, self._cache)
         context = planning_context(
             self._stage, self._workspace, self._params, self._stats, self._upstreams, self._versions
         )
         failures = published_failures(self._workspace.failures_file(self._stage.name)) | self._ledger.failures()
         plan = self._plan(context, failures)
+        if self._restore_lost(plan):
+            plan = self._plan(context, failures)
         number = self._ledger.begin_run(plan.recipe.name)
         self._stats.save()
         dispatch = Dispatch(
-            self._stage, self._workspace, self._params, plan, self._held, self._ledger, failures, self._encode, report
+            self._stage,
+            self._workspace,
+            self._params,
+            plan,
+            self._finished,
+            self._ledger,
+            failures,
+            self._encode,
+            report,
         )
         published = False
         try:
@@ -107,16 +159,16 @@ class StageRun:
                 dispatch.run(deadline)
         except Stopped as stopped:
             outcome = self._outcome(plan, dispatch, recovered, STOPPED, f"{stopped}; the same command resumes")
-        except Hopeless as hopeless:
-            self._publish_failures(plan, dispatch)
-            message = f"stopped early: {hopeless}; `lostwax status` shows more, the same command goes on"
+        except TooManyFailures as reason:
+            self._publisher.publish_failures(plan, dispatch)
+            message = f"stopped early: {reason}; `lostwax status` shows more, the same command goes on"
             outcome = self._outcome(plan, dispatch, recovered, TOO_MANY_FAILED, message)
         except BrokenEnvironment as broken:
             for path in dispatch.damaged:
                 self._stats.forget(path)
             raise StageFailed(f"{self._stage.name}: {broken}") from broken
         else:
-            self._publish(plan, dispatch, context)
+            self._publisher.publish(plan, dispatch, self._counts(plan, dispatch), context)
             published = True
             code, message = self._verdict(plan, dispatch, strict)
             outcome = self._outcome(plan, dispatch, recovered, code, message)
@@ -131,11 +183,8 @@ class StageRun:
         return outcome
 
     def _rest(self, reason: str, recovered: int) -> Outcome:
-        """Publish nothing, for nobody needs it. What is held stays held."""
-        write_if_changed(self._workspace.items_file(self._stage.name), b"")
-        write_if_changed(self._workspace.failures_file(self._stage.name), b"[]\n")
-        counts = dict.fromkeys(("total", "done", "exhausted", "skipped", "blocked"), 0)
-        self._publish_metrics({"items": counts, "idle": reason})
+        """Publish nothing, for nobody needs it. What is finished stays."""
+        self._publisher.publish_nothing(reason)
         seconds = time.monotonic() - self._started
         return Outcome(self._stage.name, OK, 0, 0, 0, recovered, 0, 0, 0, seconds, reason, idle=True)
 
@@ -144,22 +193,31 @@ class StageRun:
         for folder in (self._shards, self._shards.parent, self._local):
             remove_partial(folder)
         saved = recover(self._local, self._shards)
-        if self._held.refresh():
+        if self._finished.refresh():
             saved += recover(self._local, self._shards)
-            self._held.refresh()
+            self._finished.refresh()
         recovered = record_recovered(self._ledger, saved)
         message = "the run died while this item was in hand"
-        in_hand = [pair for pair in leftovers(self._local) if self._held.line(*pair) is None]
+        in_hand = [pair for pair in leftovers(self._local) if self._finished.row(*pair) is None]
         self._ledger.add([Attempt(item_id, key, INTERRUPTED, message) for item_id, key in in_hand])
         clear_leftovers(self._local)
         return recovered
+
+    def _restore_lost(self, plan: StagePlan) -> bool:
+        """Take from DVC's cache the shards that somebody deleted and that pending items may lie in; whether any was."""
+        if not plan.pending or not _lacks_published(self._workspace.items_file(self._stage.name), plan.pending):
+            return False
+        lost = [path for path in self._cache.files_of(self._shards) if not path.is_file()]
+        restored = [path for path in lost if self._cache.restore(path)]
+        self._finished.refresh()
+        return bool(restored)
 
     def _plan(self, context: Context, failures: Mapping[tuple[str, str], list[Attempt]]) -> StagePlan:
         recipe = make_recipe(self._stage, self._params, self._versions, self._workspace, self._stats.digest)
         self._ledger.add_recipe(recipe.name, recipe.content)
         try:
             budgets, reopened = self._params.run.attempts, self._ledger.reopened()
-            plan = plan_stage(self._stage, context, recipe, self._held, failures, budgets, reopened)
+            plan = plan_stage(self._stage, context, recipe, self._finished, failures, budgets, reopened)
         except (ValueError, Unavailable) as error:
             raise StageFailed(f"{self._stage.name}: {error}") from error
         if plan.total == 0:
@@ -169,79 +227,26 @@ class StageRun:
 
     def _encode(self, task: Task) -> dict[str, Any]:
         """The message that tells a worker all it needs of an item."""
-        records, places = {}, {}
+        records, locations = {}, {}
         if not self._stage.product:
             for name, upstream in self._upstreams.items():
-                line = upstream.lines.get(task.item or task.id)
+                line = upstream.records.line(task.item or task.id)
                 if line is not None:
                     record = from_line(line)
-                    records[name], places[name] = line.decode(), upstream.place(record)
+                    records[name], locations[name] = line.decode(), upstream.location(record)
         return {
             "id": task.id,
             "key": task.key,
             "label": task.label,
             "records": records,
-            "places": places,
+            "locations": locations,
             "payload": task.payload,
         }
 
-    def _publish(self, plan: StagePlan, dispatch: Dispatch, context: Context) -> None:
-        lines = dict(plan.held)
-        for task in plan.pending:
-            if line := self._held.line(task.id, task.key):
-                lines[task.id] = line  # a reopened item's may be a better one than that of the plan
-        ordered = [lines[item_id] for item_id in sorted(lines)]
-        write_if_changed(self._workspace.items_file(self._stage.name), b"".join(ordered))
-        self._publish_failures(plan, dispatch)
-        self._publish_metrics(
-            {"items": self._counts(plan, dispatch)} | self._stage.metrics(map(from_line, ordered), context)
-        )
-        if self._stage.product and (own := lines.get(self._stage.name)):
-            self._publish_files(own)
-
-    def _publish_metrics(self, metrics: Mapping[str, Any]) -> None:
-        text = json.dumps(metrics, indent=1, sort_keys=True) + "\n"
-        write_if_changed(self._workspace.metrics_file(self._stage.name), text.encode())
-
-    def _publish_failures(self, plan: StagePlan, dispatch: Dispatch) -> None:
-        labels = Labels(self._workspace)
-        entries: list[dict[str, Any]] = []
-        for item_id, reason in plan.skipped.items():
-            entries.append({"id": item_id, "state": "skipped", "class": "skipped", "message": reason})
-        for item_id, reason in dispatch.blocked.items():
-            entries.append({"id": item_id, "state": "blocked", "class": "environment", "message": reason})
-        for item_id, attempts in (plan.exhausted | dispatch.exhausted).items():
-            last = attempts[-1]
-            entries.append(
-                {
-                    "id": item_id,
-                    "key": last.key,
-                    "state": "exhausted",
-                    "class": last.outcome,
-                    "message": last.message,
-                    "attempts": len(attempts),
-                }
-            )
-        for entry in entries:
-            entry["label"] = labels.get(entry["id"]) or plan.labels.get(entry["id"], entry["id"])
-            entry["message"] = entry["message"].replace(f"{self._workspace.root}/", "")  # the same on every machine
-        rows = b",\n".join(canonical(entry) for entry in sorted(entries, key=lambda entry: entry["id"]))
-        write_if_changed(self._workspace.failures_file(self._stage.name), b"[\n" + rows + b"\n]\n" if rows else b"[]\n")
-
-    def _publish_files(self, line: bytes) -> None:
-        record = from_line(line)
-        place = self._held.place(record.id, record.key)
-        assert place is not None
-        reader = ItemReader(self._shards)
-        for name in self._stage.publishes:
-            if name in record.files:
-                write_if_changed(self._workspace.published(self._stage.name) / name, reader.read(place, record, name))
-        reader.close()
-
     def _counts(self, plan: StagePlan, dispatch: Dispatch) -> dict[str, int]:
         exhausted, blocked = len(plan.exhausted | dispatch.exhausted), len(dispatch.blocked)
-        pending = [task for task in plan.pending if task.id not in plan.held]
-        done = len(plan.held) + sum(self._held.line(task.id, task.key) is not None for task in pending)
+        pending = [task for task in plan.pending if task.id not in plan.fresh]
+        done = len(plan.fresh) + sum(self._finished.row(task.id, task.key) is not None for task in pending)
         return {
             "total": plan.total,
             "done": done,
@@ -257,13 +262,30 @@ class StageRun:
             return FAILED, f"{counted(counts['blocked'])} blocked: {dispatch.unavailable}"
         if counts["blocked"] and not counts["done"]:
             return FAILED, f"every item is blocked: {next(iter(dispatch.blocked.values()))}"
+        if self._stage.product and exhausted:
+            return TOO_MANY_FAILED, self._why_failed(plan.exhausted | dispatch.exhausted)
         share = exhausted / max(1, plan.total - counts["skipped"])
         if exhausted and (strict or share > limit):
             rule = "--strict allows none" if strict else f"run.max_failed_share allows {limit:.0%}"
             return TOO_MANY_FAILED, f"{counted(exhausted)} failed ({share:.0%}; {rule}); `lostwax status` shows why"
-        if exhausted:
-            return OK, f"{counted(exhausted)} failed, within run.max_failed_share = {limit:.0%}"
-        return OK, "; ".join(plan.notes)
+        within = [f"{counted(exhausted)} failed, within run.max_failed_share = {limit:.0%}"] if exhausted else []
+        return OK, "; ".join([*within, *self._why_blocked(plan, dispatch), *([] if exhausted else plan.notes)])
+
+    def _why_failed(self, exhausted: Mapping[str, list[Attempt]]) -> str:
+        """The cause for each product that failed; the stage's own needs no name."""
+        name = self._stage.name
+        causes = [
+            f"{'' if item_id == name else f'{item_id}: '}{attempts[-1].outcome}: {attempts[-1].message}"
+            for item_id, attempts in exhausted.items()
+        ]
+        return f"{'; '.join(causes)}; mend that, then `lostwax retry {name}` and run again"
+
+    def _why_blocked(self, plan: StagePlan, dispatch: Dispatch) -> list[str]:
+        """A line for each reason."""
+        labels, by_reason = Labels(self._workspace), dict[str, list[str]]()
+        for item_id, reason in dispatch.blocked.items():
+            by_reason.setdefault(reason, []).append(labels.get(item_id) or plan.labels[item_id])
+        return [f"{some_of(names, MAX_NAMES)} blocked: {reason}" for reason, names in by_reason.items()]
 
     def _outcome(self, plan: StagePlan, dispatch: Dispatch, recovered: int, code: int, message: str) -> Outcome:
         counts = self._counts(plan, dispatch)
@@ -280,115 +302,26 @@ class StageRun:
         )
 
 
-class UpstreamLines:
-    """The published records of an upstream collection and where their bytes lie."""
-
-    def __init__(self, workspace: Workspace, name: str, stats: StatCache) -> None:
-        self.name = name
-        self.lines: dict[str, bytes] = {}
-        self._workspace, self._stats = workspace, stats
-        self._held = Held(workspace.local(name), workspace.shards_dir(name), stats.digest)
-        self.reader = ItemReader(workspace.shards_dir(name))
-
-    def load(self, wanted_by: str) -> None:
-        path = self._workspace.items_file(self.name)
-        if not path.is_file():
-            raise StageFailed(
-                f"{wanted_by} needs {self.name}, which has not run here; "
-                f"run `lostwax run --until {wanted_by}` or `dvc checkout`"
-            )
-        self.lines = dict(read_items(path).lines)
-        self._held.refresh()
-
-    def adopt(self, lines: Mapping[str, bytes]) -> None:
-        """Take records that a run would publish, in place of the published ones."""
-        self.lines = dict(lines)
-        self._held.refresh()
-
-    def place(self, record: Record) -> tuple[str, int]:
-        """(shard, offset) of a record's bytes. Raises StageFailed where they are not on this machine."""
-        place = self._held.place(record.id, record.key)
-        if place is None:
-            raise StageFailed(
-                f"the bytes of item {record.id} of {self.name} are not here; run `dvc checkout` or "
-                f"`lostwax run --until {self.name}`"
-            )
-        return place
-
-    def as_upstream(self) -> Upstream:
-        return Upstream(
-            self.name,
-            RecordLines(self.lines),
-            lambda record, file_name: self.reader.read(self.place(record), record, file_name),
-        )
+def _lacks_published(items_file: Path, pending: Iterable[Task]) -> bool:
+    """Whether an item that is to be computed is published under its key. Of no published list nothing is known."""
+    published = read_items(items_file)
+    try:
+        lines = ((task, published.line(task.id)) for task in pending)
+        return not items_file.is_file() or any(line and identity(line)[1] == task.key for task, line in lines)
+    except DamagedList:
+        return True
 
 
-class Labels:
-    """Readable labels of items, from ingest's records; read only when somebody asks."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        self._path = workspace.items_file("ingest")
-        self._records: RecordLines | None = None
-
-    def get(self, item_id: str) -> str | None:
-        if self._records is None:
-            self._records = read_items(self._path)
-        record = self._records.get(item_id)
-        return str(record.facts.get("label", item_id)) if record else None
-
-    def find(self, text: str) -> list[str]:
-        """Ids that `text` may mean: an id, the beginning of one, or a label."""
-        if self._records is None:
-            self._records = read_items(self._path)
-        if text in self._records:
-            return [text]
-        named = [item_id for item_id, record in self._records.items() if record.facts.get("label") == text]
-        return named or [item_id for item_id in self._records if len(text) >= 4 and item_id.startswith(text)]
-
-
-def planning_context(
-    stage: Stage,
-    workspace: Workspace,
-    params: Params,
-    stats: StatCache,
-    upstreams: Mapping[str, UpstreamLines],
-    versions: Mapping[str, int],
-) -> Context:
-    """The context in which a stage lists what it wants: records and digests, nothing heavy."""
-    return Context(
-        workspace=workspace.root,
-        params=params,
-        device="cpu",
-        num_threads=1,
-        work_dir=workspace.local(stage.name),
-        upstreams={name: upstream.as_upstream() for name, upstream in upstreams.items()},
-        progress=log.info,
-        trial=workspace.trial,
-        digest=stats.digest,
-        published=_published(stage, workspace, stats) if stage.product else None,
-        versions=versions,
-    )
-
-
-def _published(stage: Stage, workspace: Workspace, stats: StatCache) -> Upstream:
-    return published_lines(workspace, stage.name, stats).as_upstream()
-
-
-def published_lines(workspace: Workspace, name: str, stats: StatCache) -> UpstreamLines:
-    """What a collection has published, be it nothing."""
-    found = UpstreamLines(workspace, name, stats)
-    found.adopt(read_items(workspace.items_file(name)).lines)
-    return found
-
-
-def explain_database(error: sqlite3.DatabaseError, workspace: Workspace) -> str:
+def explain_database(error: sqlite3.DatabaseError, workspace: Workspace, name: str) -> str:
     """A ledger or stat cache that cannot be used, in words."""
-    place, text = workspace.root / ".lostwax", str(error)
+    folder, text = workspace.root / ".lostwax", str(error)
+    if not workspace.local(name).is_dir():
+        return f"{workspace.local(name)} was removed while the run was at work; run the same command again"
     if "full" in text or "disk I/O" in text:
-        return f"the disk is full at {place} ({text}); what is finished is safe: free some space and run again"
+        return f"the disk is full at {folder} ({text}); what is finished is safe: free some space and run again"
     if "readonly" in text or "unable to open" in text:
-        return f"cannot write {place} ({text}); make the folder writable and run again"
-    return f"a database under {place} cannot be used ({text}); delete ledger.db or files.db there, only history is lost"
+        return f"cannot write {folder} ({text}); make the folder writable and run again"
+    return f"a database under {folder} cannot be used ({text}); what is finished is safe: run the same command again"
 
 
 def run_order(stages: Iterable[str], until: str | None) -> list[str]:

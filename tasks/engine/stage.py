@@ -236,6 +236,10 @@ class Stage:
         """Chosen plug-ins by family; their params and versions enter the key."""
         return {}
 
+    def used_plugins(self, params: Any) -> Iterable[tuple[str, str]]:
+        """(family, name) of every plug-in that it may load, where several of a family may be."""
+        return self.plugins(params).items()
+
     def key_params(self, params: Any) -> Json:
         """The stage's params that can change a result; the default takes its whole block."""
         return params.stage(self.name).model_dump(mode="json")

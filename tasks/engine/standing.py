@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tasks.collections.holder import holder
 from tasks.collections.ledger import Ledger
+from tasks.collections.summaries import known_failures, known_metrics
 from tasks.workspace import Workspace
 
 
@@ -30,15 +31,9 @@ def status(workspace: Workspace, names: Iterable[str]) -> list[Standing]:
 
 
 def _standing(workspace: Workspace, name: str) -> Standing:
-    failures_file, metrics_file = workspace.failures_file(name), workspace.metrics_file(name)
-    entries = json.loads(failures_file.read_text()) if failures_file.is_file() else []
-    by_class: dict[str, int] = {}
-    for entry in entries:
-        word = entry["class"] if entry["state"] == "exhausted" else entry["state"]
-        by_class[word] = by_class.get(word, 0) + 1
-    last_run = None
-    if (workspace.local(name) / "ledger.db").is_file():
-        with Ledger(workspace.local(name)) as ledger:
-            last_run = ledger.last_run()
-    metrics = json.loads(metrics_file.read_text()) if metrics_file.is_file() else {}
-    return Standing(name, metrics.get("items", {}), by_class, entries, holder(workspace.local(name)), last_run)
+    entries = known_failures(workspace.failures_file(name))
+    by_class = Counter(entry["class"] if entry["state"] == "exhausted" else entry["state"] for entry in entries)
+    with Ledger(workspace.local(name), reading=True) as ledger:
+        last_run = ledger.last_run()
+    counts = known_metrics(workspace.metrics_file(name)).get("items", {})
+    return Standing(name, counts, by_class, entries, holder(workspace.local(name), workspace.artifacts(name)), last_run)

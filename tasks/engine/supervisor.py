@@ -1,4 +1,4 @@
-"""Worker processes under watch: handed chunks, timed, restarted when they die. It knows not what an item is for."""
+"""Worker processes under watch: handed chunks, timed, restarted when they die. It does not know what an item is for."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from typing import IO, Any
 
 from tasks.collections.inflight import marker_path, read_marker
 
-MAX_FRUITLESS = 3
-"""Deaths in a row that neither finished nor had an item in hand, before the machine is held to be at fault."""
+MAX_EARLY_DEATHS = 3
+"""Deaths in a row of workers that reported no item and had none in hand, before the machine counts as broken."""
 WATCH_EVERY_S = 0.25
 WORKER_EVERY_S = 2.0
 EXIT_GRACE_S = 5.0
@@ -82,7 +82,7 @@ class Notice:
 
 
 Event = Result | Death | Notice
-LAST_WORDS = ("unavailable", "environment", "damaged")
+FINAL_NOTICES = ("unavailable", "environment", "damaged")
 """Notices after which a worker ends of itself."""
 
 
@@ -90,7 +90,7 @@ LAST_WORDS = ("unavailable", "environment", "damaged")
 class _Process:
     name: str
     index: int
-    """Its place among the living workers, from 0: which GPU is its own."""
+    """Its number among the living workers, from 0: which GPU is its own."""
     popen: subprocess.Popen[bytes]
     log: Path
     marker: Path
@@ -102,7 +102,7 @@ class _Process:
     in_hand: tuple[str, str] | None = None
     in_hand_since: float = field(default_factory=time.monotonic)
     asked_back: bool = False
-    fruitful: bool = False
+    has_reported: bool = False
     timed_out: bool = False
     stopping: bool = False
     dismissed: bool = False
@@ -151,7 +151,7 @@ class Pool:
         self._selector = selectors.DefaultSelector()
         self._processes: dict[int, _Process] = {}
         self._num_started = 0
-        self._num_fruitless = 0
+        self._num_early_deaths = 0
         self._watched_at = 0.0
 
     @property
@@ -160,13 +160,13 @@ class Pool:
         return bool(self.pending) or any(process.tasks for process in self._processes.values())
 
     def feed(self) -> None:
-        """Hand out chunks, starting workers as long as there is work for them; an idle worker relieves a laden one."""
+        """Hand out chunks, starting workers as long as there is work for them, and share out what waits."""
         while self.pending:
-            process = self._hungriest()
+            process = self._next_to_feed()
             if process is None:
                 return
             self._hand_out(process)
-        self._relieve()
+        self._rebalance()
 
     def wait(self, timeout_s: float) -> Iterator[Event]:
         """What happened, waiting up to timeout_s for something to."""
@@ -175,16 +175,16 @@ class Pool:
             if process.popen.pid not in self._processes:
                 continue
             if events & selectors.EVENT_WRITE:
-                self._pump(process)
+                self._write_outbox(process)
             else:
-                yield from self._hear(process)
+                yield from self._read_events(process)
         for process in list(self._processes.values()):
             # The end of the pipe is not waited for: a child of the worker may still hold it.
             if process.popen.poll() is not None:
-                yield from self._hear(process)
+                yield from self._read_events(process)
                 if process.popen.pid in self._processes:
                     yield from self._reap(process)
-        self._kill_the_late()
+        self._kill_overdue()
 
     def stop(self, grace_s: float) -> Iterator[Event]:
         """Let every worker finish the item in hand and seal; after grace_s kill what is left."""
@@ -204,8 +204,8 @@ class Pool:
             process.stopping = process.dismissed = True
             _kill(process)
 
-    def _hungriest(self) -> _Process | None:
-        """Who gets the next chunk: an idle worker, else a new one, else one that has at most a chunk left."""
+    def _next_to_feed(self) -> _Process | None:
+        """The worker for the next chunk: an idle one, else a new one, else one that has at most a chunk left."""
         working = [process for process in self._processes.values() if not process.stopping]
         least = min(working, key=lambda process: len(process.tasks), default=None)
         if least is not None and not least.tasks:
@@ -218,15 +218,15 @@ class Pool:
         more = int((time.monotonic() - self._began) / WORKER_EVERY_S)
         return min(self._num_workers, self._num_at_first + more)
 
-    def _relieve(self) -> None:
-        """Where a worker is idle, ask the one with most tasks for half of those that it has not begun."""
+    def _rebalance(self) -> None:
+        """Where a worker is idle, ask the one with most tasks to give back half of those that it has not begun."""
         working = [process for process in self._processes.values() if not process.stopping]
         if len(working) >= self._num_allowed() and all(process.tasks for process in working):
             return
-        laden = max(working, key=lambda process: len(process.tasks), default=None)
-        if laden is not None and len(laden.tasks) > 1 and not laden.asked_back:
-            laden.asked_back = True
-            self._send(laden, {"give_back": True})
+        busiest = max(working, key=lambda process: len(process.tasks), default=None)
+        if busiest is not None and len(busiest.tasks) > 1 and not busiest.asked_back:
+            busiest.asked_back = True
+            self._send(busiest, {"give_back": True})
 
     def _start(self) -> _Process:
         self._num_started += 1
@@ -262,9 +262,9 @@ class Pool:
 
     def _send(self, process: _Process, message: Mapping[str, Any]) -> None:
         process.outbox += json.dumps(message).encode() + b"\n"
-        self._pump(process)
+        self._write_outbox(process)
 
-    def _pump(self, process: _Process) -> None:
+    def _write_outbox(self, process: _Process) -> None:
         """Write as much of the outbox as the pipe takes; the selector tells when there is room for more."""
         try:
             while process.outbox:
@@ -281,7 +281,7 @@ class Pool:
         elif watched and not process.outbox:
             self._selector.unregister(process.stdin)
 
-    def _hear(self, process: _Process) -> Iterator[Event]:
+    def _read_events(self, process: _Process) -> Iterator[Event]:
         """Take in all that a worker has written."""
         while True:
             try:
@@ -297,15 +297,15 @@ class Pool:
 
     def _handle(self, process: _Process, message: Mapping[str, Any]) -> Iterator[Event]:
         for result in message.get("results", ()):
-            process.fruitful = True
-            self._num_fruitless = 0
+            process.has_reported = True
+            self._num_early_deaths = 0
             yield Result(process.tasks.pop(result.pop("id")), process.name, **result)
         if "given_back" in message:
             process.asked_back = False
             self.pending.extendleft(process.tasks.pop(item_id) for item_id in reversed(message["given_back"]))
         if "progress" in message:
             yield Notice("progress", message["progress"])
-        for kind in LAST_WORDS:
+        for kind in FINAL_NOTICES:
             if kind in message:
                 process.stopping = True
                 yield Notice(kind, message[kind])
@@ -323,14 +323,14 @@ class Pool:
         if exit_code == 0 and not process.tasks:
             return
         log = _tail(process.log)
-        if in_hand is None and not process.fruitful and not process.stopping:
-            self._num_fruitless += 1
-            if self._num_fruitless >= MAX_FRUITLESS:
+        if in_hand is None and not process.has_reported and not process.stopping:
+            self._num_early_deaths += 1
+            if self._num_early_deaths >= MAX_EARLY_DEATHS:
                 yield Notice("environment", f"workers end before their first item; the last one's log:\n{log}")
         unfinished = list(process.tasks.values())
         yield Death(process.name, exit_code, in_hand, unfinished, process.timed_out, process.dismissed, log)
 
-    def _kill_the_late(self) -> None:
+    def _kill_overdue(self) -> None:
         """Kill workers that hold one item (or start, or stand still between two) for longer than the limit."""
         now = time.monotonic()
         if self._limit_s is None or now - self._watched_at < WATCH_EVERY_S:

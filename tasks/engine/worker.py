@@ -1,8 +1,8 @@
 """The worker process, `python -P -m tasks.engine.worker`: the supervisor starts it and tells it over standard input.
 
 Protocol 2, one JSON object a line. To the worker: {"hello": ...} once, then {"chunk": [item, ...]}, {"give_back":
-true} and {"stop": true}. From it: {"results": [...]}, {"given_back": [id, ...]}, {"progress": text} and, as last
-words, {"unavailable": text}, {"environment": text} or {"damaged": path}.
+true} and {"stop": true}. From it: {"results": [...]}, {"given_back": [id, ...]}, {"progress": text} and, before it
+ends, {"unavailable": text}, {"environment": text} or {"damaged": path}.
 
 The protocol has descriptors of its own: whatever libraries print goes to the worker's log, and whatever they read is
 empty.
@@ -38,7 +38,7 @@ from models.errors import (
     poisons,
 )
 from tasks.collections.files import explain
-from tasks.collections.index import DamagedShard, Held, ItemReader
+from tasks.collections.index import DamagedShard, Finished, ItemReader
 from tasks.collections.inflight import InFlight
 from tasks.collections.records import Record, from_line, read_items
 from tasks.collections.spool import Spool
@@ -138,9 +138,9 @@ class Worker:
             self._send({"unavailable": str(error)})
             return
         gc.freeze()  # the libraries' objects are not walked again between items
-        threading.Thread(target=self._keep_house, daemon=True).start()
+        threading.Thread(target=self._flush_regularly, daemon=True).start()
         try:
-            while not self._spent and (task := self._inbox.take(self._settle)) is not None:
+            while not self._spent and (task := self._inbox.take(self._flush)) is not None:
                 self._do(run_item, task)
             self._reporter.flush()
             self._spool.seal()
@@ -160,12 +160,12 @@ class Worker:
                 close()
         self._in_flight.close()
 
-    def _settle(self) -> None:
+    def _flush(self) -> None:
         self._reporter.flush()
         self._spool.sync()
 
-    def _keep_house(self) -> None:
-        """Behind a long item, neither a result nor a finished item's safety waits for its end."""
+    def _flush_regularly(self) -> None:
+        """Results are sent and finished items synced while a long item is at work, too."""
         while True:
             time.sleep(FLUSH_EVERY_S)
             self._reporter.flush()
@@ -234,7 +234,7 @@ class Worker:
         self._payload = (task["id"], task["payload"])
 
         def read(stage: str, _: str, name: str) -> bytes:
-            shard, offset = task["places"][stage]
+            shard, offset = task["locations"][stage]
             return self._reader(stage).read((shard, offset), records[stage], name)
 
         work_dir = self._local / "work" / f"{task['id']}-{task['key'][:16]}"
@@ -285,15 +285,15 @@ class LazyUpstreams(Mapping[str, Upstream]):
 
 def open_upstream(workspace: Workspace, name: str) -> Upstream:
     """Read access to a published collection whose shards are indexed on this machine."""
-    held = Held(workspace.local(name), workspace.shards_dir(name), None)
-    held.refresh()
+    finished = Finished(workspace.local(name), workspace.shards_dir(name), None)
+    finished.refresh()
     reader = ItemReader(workspace.shards_dir(name))
 
     def read(record: Record, file_name: str) -> bytes:
-        place = held.place(record.id, record.key)
-        if place is None:
+        location = finished.location(record.id, record.key)
+        if location is None:
             raise FileNotFoundError(f"the bytes of item {record.id} of {name} are not here; run `dvc checkout`")
-        return reader.read(place, record, file_name)
+        return reader.read(location, record, file_name)
 
     return Upstream(name, read_items(workspace.items_file(name)), read)
 

@@ -27,6 +27,7 @@ from models.normalise import Limits, normalise
 from models.params import Block
 from models.views import decode_rgba, encode_png
 from tasks.collections.records import Record
+from tasks.engine.planning import result_version
 from tasks.engine.stage import Context, Item, Json, Offer, Output, Stage, Wanted
 from tasks.stages.sources import Found, Ignored, Loaded, SourceParams
 
@@ -135,6 +136,9 @@ class Ingest(Stage):
         chosen = {"max_file_mb", "max_triangles", "max_texture_pixels", "max_photo_px"}
         return params.stage(self.name).model_dump(mode="json", include=chosen)
 
+    def used_plugins(self, params: Any) -> Iterable[tuple[str, str]]:
+        return {("sources", entry.source) for entry in params.stage(self.name).sources}
+
     def wanted(self, context: Context) -> Iterator[Wanted]:
         params: IngestParams = context.params.stage(self.name)
         self._tally = Tally()
@@ -142,7 +146,7 @@ class Ingest(Stage):
         if params.limit is not None:
             found = heapq.nsmallest(params.limit, found, key=lambda item: item.id)
         for item in found:
-            yield _wanted(item, params.split)
+            yield _wanted(item, params.split, result_version(f"sources.{item.source}", context.versions))
 
     def _unique(self, context: Context, params: IngestParams) -> Iterator[Found]:
         """The items of all sources in turn; files with the same bytes are one item."""
@@ -188,7 +192,7 @@ class Ingest(Stage):
         }
 
 
-def _wanted(found: Found, split: Split) -> Wanted:
+def _wanted(found: Found, split: Split, version: int | str) -> Wanted:
     item_id = found.id
     group = found.group if found.group is not None else item_id
     facts = {
@@ -207,7 +211,7 @@ def _wanted(found: Found, split: Split) -> Wanted:
     return Wanted(
         id=item_id,
         label=found.label,
-        inputs=(*found.inputs, ("facts", digest)),
+        inputs=(*found.inputs, ("facts", digest), ("source", str(version))),
         payload={"facts": facts, "load": found.payload, "problem": found.problem},
     )
 

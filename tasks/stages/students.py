@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from models import plugins
 from models.needs import Needs
+from tasks.engine.planning import result_version
 from tasks.engine.stage import Context, Json
 from tasks.params import Params
 
@@ -72,7 +73,7 @@ class Choice:
         return {
             "train": self.block.model_dump(mode="json", exclude=set(NOT_IN_KEY)),
             "students": {name: own.model_dump(mode="json", exclude={*own.USE_ONLY, *own.LOCAL})},
-            "version": context.versions.get(f"students.{name}", 1),
+            "version": result_version(f"students.{name}", context.versions),
             "weights": [context.digest(path) if path.is_file() else "missing" for path in weights],
         }
 

@@ -141,7 +141,7 @@ def kill_the_collector(workspace, seed, num_kills):
         assert run_module("tests.toy", workspace.root).exit_code == OK
         before = workspace.items_file("toy").read_bytes()
         collector = Running("tests.faults.collector", workspace.root)
-        while collector.alive and holder(workspace.local("toy")) is None:
+        while collector.alive and holder(workspace.local("toy"), workspace.artifacts("toy")) is None:
             time.sleep(0.002)
         time.sleep(rng.uniform(0, 0.06))
         collector.kill_all()

@@ -1,6 +1,7 @@
 """Full disks, read-only folders, signals, stale locks and two runs at once: each ends in a clear message."""
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -133,12 +134,40 @@ def test_a_second_run_is_refused_naming_the_first_which_goes_on_unharmed(tmp_pat
     assert len(computed(workspace)) == 100
 
 
+def test_a_local_folder_that_is_removed_during_a_run_lets_no_second_run_in_and_loses_nothing(tmp_path):
+    workspace = make_workspace(tmp_path, {})
+    fill(workspace, plain(40) | {"slow": {"seconds": 4}})
+    first = Running("tests.toy", workspace.root)
+    wait_until(lambda: len(computed(workspace)) > 10)
+    shutil.rmtree(workspace.local("toy"), ignore_errors=True)
+    second = toy(workspace)
+    assert (second.exit_code, f"pid {first.popen.pid}, since" in second.stderr) == (HELD, True)
+    assert first.wait().outcome["done"] == 41
+    again = toy(workspace)
+    assert (again.exit_code, again.outcome["done"], again.outcome["computed"]) == (OK, 41, 0)
+    assert len(computed(workspace)) == 41
+
+
+def test_two_workspaces_that_share_their_artifacts_exclude_each_other(tmp_path):
+    first, second = make_workspace(tmp_path / "first", {}), make_workspace(tmp_path / "second", {})
+    fill(first, plain(60) | {"slow": {"acts": ["hang", "ok"]}})
+    fill(second, plain(40))
+    (first.root / "artifacts").mkdir()
+    (second.root / "artifacts").symlink_to(first.root / "artifacts")
+    running = Running("tests.toy", first.root)
+    wait_until(lambda: computed(first))
+    refused = toy(second)
+    assert (refused.exit_code, f"pid {running.popen.pid}, since" in refused.stderr) == (HELD, True)
+    running.kill_all()
+    assert toy(first).outcome["done"] == len(first.items_file("toy").read_bytes().splitlines()) == 61
+
+
 def test_the_lock_of_a_killed_run_is_taken_over_and_said(tmp_path):
     workspace = make_workspace(tmp_path, {})
     fill(workspace, plain(50, seconds=0.05))
     first = Running("tests.toy", workspace.root)
     wait_until(lambda: computed(workspace))
-    assert str(first.popen.pid) in holder(workspace.local("toy"))
+    assert str(first.popen.pid) in holder(workspace.local("toy"), workspace.artifacts("toy"))
     first.kill_all()
     assert toy(workspace).exit_code == OK
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from tasks.collections.files import write_atomically
 from tasks.collections.records import Record, from_line
 from tasks.collections.tarball import member_offset, scan
-from tasks.engine.runner import Labels
+from tasks.engine.labels import Labels
 from tasks.engine.worker import open_upstream
 from tasks.stages.gate import PICTURE
 from tasks.stages.gate.verdict import GateParams, label_of, verdict, worst_first

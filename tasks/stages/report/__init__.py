@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 from pydantic import Field
 
@@ -70,9 +69,10 @@ def recipes(context: Context) -> list[Recipe]:
 
 
 def _digest(records: Mapping[str, Record]) -> str:
-    lines: Mapping[str, Any] = records.lines if isinstance(records, RecordLines) else records
+    lines = (
+        records.lines() if isinstance(records, RecordLines) else (to_line(records[name]) for name in sorted(records))
+    )
     digest = hashlib.sha256()
-    for item_id in sorted(lines):
-        line = lines[item_id]
-        digest.update(line if isinstance(line, bytes) else to_line(line))
+    for line in lines:
+        digest.update(line)
     return digest.hexdigest()

@@ -79,6 +79,10 @@ class Train(Stage):
     def plugins(self, params: Any) -> dict[str, str]:
         return {"students": params.stage(self.name).student}
 
+    def used_plugins(self, params: Any) -> Iterable[tuple[str, str]]:
+        """Those of the variants, too."""
+        return {("students", choice.block.student) for choice in choices(params)}
+
     def recipe_plugins(self, params: Any) -> dict[str, str]:
         """None: each student's own settings are in its inputs."""
         return {}

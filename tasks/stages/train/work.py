@@ -152,7 +152,8 @@ def _weights_of_start(name: str, published: Upstream | None) -> Mapping[str, tor
     from safetensors.torch import load
 
     assert published is not None, "the plan was made of it"
-    return load(published.read(name, WEIGHTS))
+    weights: Mapping[str, torch.Tensor] = load(published.read(name, WEIGHTS))
+    return weights
 
 
 def _why_nothing_to_train_on(sources: Sources, gated: bool) -> str:

@@ -1,5 +1,6 @@
 """The holder, the ledger, the stat cache and the markers of items in hand."""
 
+import errno
 import json
 import os
 import re
@@ -22,7 +23,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from tasks.collections.holder import holding
-with holding(Path(sys.argv[1]), "toy"):
+with holding("toy", Path(sys.argv[1]), Path(sys.argv[1]) / "artifacts"):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -56,12 +57,17 @@ def other(tmp_path):
         process.stdout.close()
 
 
+def held(folder):
+    """The toy's collection, held by this process."""
+    return holding("toy", folder, folder / "artifacts")
+
+
 def test_a_second_run_is_told_who_holds_the_stage(tmp_path, other):
     process = other(HOLD)
     who = rf"toy is held by another run: host {re.escape(socket.gethostname())}, pid {process.pid}, since 2\d\d\d-"
-    with pytest.raises(HeldByAnother, match=who), holding(tmp_path, "toy"):
+    with pytest.raises(HeldByAnother, match=who), held(tmp_path):
         pass
-    assert str(process.pid) in (holder(tmp_path) or "")
+    assert str(process.pid) in (holder(tmp_path, tmp_path / "artifacts") or "")
     assert process.poll() is None
 
 
@@ -69,40 +75,79 @@ def test_the_lock_of_a_dead_run_is_taken_over_and_named(tmp_path, other):
     process = other(HOLD)
     process.kill()
     process.wait()
-    assert holder(tmp_path) is None
-    with holding(tmp_path, "toy") as left_behind:
+    assert holder(tmp_path, tmp_path / "artifacts") is None
+    with held(tmp_path) as left_behind:
         assert f"pid {process.pid}" in left_behind
-    with holding(tmp_path, "toy") as left_behind:
+    with held(tmp_path) as left_behind:
         assert left_behind is None
 
 
 def test_a_run_that_failed_in_order_leaves_no_stale_lock(tmp_path):
-    with pytest.raises(RuntimeError, match="told"), holding(tmp_path, "toy"):
+    with pytest.raises(RuntimeError, match="told"), held(tmp_path):
         raise RuntimeError("told")
-    with holding(tmp_path, "toy") as left_behind:
+    with held(tmp_path) as left_behind:
         assert left_behind is None
 
 
+def test_two_workspaces_whose_artifacts_are_one_folder_exclude_each_other(tmp_path, other):
+    process = other(HOLD)
+    (tmp_path / "second").mkdir()
+    (tmp_path / "second" / "artifacts").symlink_to(tmp_path / "artifacts")
+    with pytest.raises(HeldByAnother, match=f"pid {process.pid}"), held(tmp_path / "second"):
+        pass
+    assert str(process.pid) in (holder(tmp_path / "second", tmp_path / "second" / "artifacts") or "")
+
+
+def test_a_removed_local_folder_does_not_let_a_second_run_in(tmp_path, other):
+    process = other(HOLD)
+    (tmp_path / "holder.json").unlink()
+    with pytest.raises(HeldByAnother, match=f"pid {process.pid}"), held(tmp_path):
+        pass
+
+
+def test_a_lock_on_a_file_that_was_removed_meanwhile_is_taken_anew(tmp_path, monkeypatch):
+    path, locked = tmp_path / "holder.json", holders._locked
+
+    def remove_before_the_first_lock(descriptor):
+        monkeypatch.setattr(holders, "_locked", locked)
+        path.unlink()
+        return locked(descriptor)
+
+    monkeypatch.setattr(holders, "_locked", remove_before_the_first_lock)
+    with held(tmp_path), pytest.raises(HeldByAnother), held(tmp_path):
+        pass
+
+
+def test_a_file_system_without_locks_is_said_and_worked_on(tmp_path, monkeypatch, caplog):
+    def has_no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(holders.fcntl, "flock", has_no_locks)
+    with held(tmp_path):
+        pass
+    assert "cannot be locked (No locks available): see to it that no other machine works on it" in caplog.text
+
+
 def test_somebody_who_only_looks_does_not_keep_a_run_from_starting(tmp_path, monkeypatch):
-    with holding(tmp_path, "toy"):
+    with held(tmp_path):
         pass
     monkeypatch.setattr(holders, "LOOK_S", 5)
     looks = "import fcntl,os,sys,time; f=os.open(sys.argv[1]+'/holder.json',0); fcntl.flock(f,fcntl.LOCK_SH);"
     code = looks + "print(flush=True); time.sleep(0.3)"
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) as process:
         process.stdout.readline()
-        with holding(tmp_path, "toy"):
+        with held(tmp_path):
             pass
 
 
 def test_an_orphaned_worker_holds_the_stage_until_it_ends(tmp_path, other, monkeypatch):
     process = other(WORK)
     monkeypatch.setattr(holders, "ORPHAN_GRACE_S", 0.1)
-    with pytest.raises(HeldByAnother, match=f"pid {process.pid}"), holding(tmp_path, "toy"):
+    with pytest.raises(HeldByAnother, match=f"pid {process.pid}"), held(tmp_path):
         pass
     process.kill()
     process.wait()
-    with holding(tmp_path, "toy"):
+    with held(tmp_path):
         assert leftovers(tmp_path) == [("item", "key")]
         clear_leftovers(tmp_path)
         assert leftovers(tmp_path) == []
@@ -220,9 +265,6 @@ def test_a_forgotten_file_is_read_again_in_this_run_and_in_the_next(tmp_path, mo
     assert read == []
     cache.digest(path)
     assert read == [path]
-    cache.forget()
-    cache.digest(other)
-    assert read == [path, other]
     cache.close()
 
 

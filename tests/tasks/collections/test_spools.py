@@ -12,7 +12,7 @@ import pytest
 
 from tasks.collections import spool as spools
 from tasks.collections.files import file_sha256
-from tasks.collections.index import DamagedShard, Held, ItemReader
+from tasks.collections.index import DamagedShard, Finished, ItemReader
 from tasks.collections.records import from_line
 from tasks.collections.spool import Spool, recover, rewrite
 from tasks.collections.tarball import encode_item
@@ -50,8 +50,8 @@ def abandoned(local: Path, name: str, *item_ids: str, torn: int = 0) -> Path:
     return path
 
 
-def held(local: Path, shards: Path, **options) -> Held:
-    found = Held(local, shards, file_sha256, **options)
+def held(local: Path, shards: Path, **options) -> Finished:
+    found = Finished(local, shards, file_sha256, **options)
     found.refresh()
     return found
 
@@ -64,8 +64,8 @@ def assert_readable(local: Path, shards: Path, *item_ids: str) -> None:
     found, reader = held(local, shards), ItemReader(shards)
     assert found.ids() == set(item_ids)
     for item_id in item_ids:
-        place, line = found.place(item_id, TOY_KEY), found.line(item_id, TOY_KEY)
-        assert reader.read(place, from_line(line), "out.bin") == content(item_id)["out.bin"]
+        location, line = found.location(item_id, TOY_KEY), found.line(item_id, TOY_KEY)
+        assert reader.read(location, from_line(line), "out.bin") == content(item_id)["out.bin"]
     reader.close()
 
 
@@ -239,7 +239,7 @@ def sealed(local: Path, shards: Path, *item_ids: str) -> Path:
 def test_of_a_damaged_shard_the_holder_keeps_the_whole_items(local, shards):
     shard = sealed(local, shards, *NAMES)
     damage(shard, content("b")["out.bin"])
-    found = Held(local, shards, file_sha256, holding=True)
+    found = Finished(local, shards, file_sha256, holding=True)
     assert found.refresh()
     assert not shard.exists()
     assert {item for item, _ in recover(local, shards)} == {"a", "c"}
@@ -261,7 +261,7 @@ def test_a_damaged_record_is_not_believed_even_where_its_files_match(local, shar
     at = data.index(b'"rung":0')
     shard.chmod(0o644)
     shard.write_bytes(data[: at + 7] + b"1" + data[at + 8 :])
-    assert Held(local, shards, file_sha256, holding=True).refresh()
+    assert Finished(local, shards, file_sha256, holding=True).refresh()
     assert {item for item, _ in recover(local, shards)} == {"b", "c"}
 
 
@@ -277,7 +277,7 @@ def test_a_shard_that_dvc_has_linked_is_never_written_to(tmp_path, local, shards
     assert (cache.stat().st_mtime_ns, cache.read_bytes()) == before
     damage(cache, content("b")["out.bin"])
     damaged = cache.read_bytes()
-    Held(local, shards, file_sha256, holding=True).refresh()
+    Finished(local, shards, file_sha256, holding=True).refresh()
     recover(local, shards)
     assert cache.read_bytes() == damaged
 
@@ -295,16 +295,16 @@ def test_a_read_of_changed_or_missing_bytes_names_the_shard(local, shards):
     shard = sealed(local, shards, *NAMES)
     found = held(local, shards)
     record = from_line(found.line("a", TOY_KEY))
-    place = found.place("a", TOY_KEY)
+    location = found.location("a", TOY_KEY)
     damage(shard, content("a")["out.bin"])
     with pytest.raises(DamagedShard, match=r"out\.bin of item a does not match") as caught:
-        ItemReader(shards).read(place, record, "out.bin")
+        ItemReader(shards).read(location, record, "out.bin")
     assert caught.value.path == shard
     shard.unlink()
     with pytest.raises(DamagedShard, match="is gone"):
-        ItemReader(shards).read(place, record, "out.bin")
+        ItemReader(shards).read(location, record, "out.bin")
     with pytest.raises(KeyError):
-        ItemReader(shards).read(place, record, "absent")
+        ItemReader(shards).read(location, record, "absent")
 
 
 def test_rewriting_keeps_each_wanted_item_once(local, shards):

@@ -59,6 +59,15 @@ def test_blocks_that_dvc_misses_are_named(tmp_path: Path) -> None:
     assert (check.ok, check.remedy) == (False, "add to params.yaml: gate: {}")
 
 
+def test_blocks_of_chosen_plug_ins_that_dvc_misses_are_named(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path)
+    lines = workspace.params_file.read_text().splitlines()
+    kept = [line for line in lines if not line.startswith(("teachers:", "  visual_hull:"))]
+    workspace.params_file.write_text("\n".join(kept))
+    check = find(examine(workspace.root, verify=False), "blocks for DVC")
+    assert (check.ok, check.remedy) == (False, "add to params.yaml: teachers: {visual_hull: {}}")
+
+
 def test_a_damaged_shard_is_found_by_verify(tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path)
     shards = workspace.shards_dir("views")

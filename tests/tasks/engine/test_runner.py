@@ -1,28 +1,31 @@
 """Running a stage: what is computed, what ends how, and what is published."""
 
+import hashlib
 import json
-import re
+import os
 import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tasks.collections.files import file_sha256
-from tasks.collections.index import Held
+from tasks.collections.index import Finished
 from tasks.collections.ledger import Attempt, Ledger
-from tasks.collections.statcache import StatCache
 from tasks.commands.gc import collect
 from tasks.commands.items import retry
-from tasks.commands.plan import _forecast_stage
+from tasks.commands.plan import forecast_stages
 from tasks.engine.dispatch import most_workers
 from tasks.engine.outcome import FAILED, OK, STOPPED, TOO_MANY_FAILED, Outcome, StageFailed
 from tasks.engine.planning import make_recipe, plan_stage, published_failures
-from tasks.engine.runner import planning_context, run_stage
+from tasks.engine.runner import run_stage
+from tasks.engine.standing import status
+from tasks.engine.upstreams import planning_context
 from tasks.engine.worker import open_upstream
 from tasks.params import Params
 from tasks.workspace import Workspace
 from tests.support import make_workspace
-from tests.toy import Toy, computed, expected_files, fill, item_id, plain
+from tests.toy import Echo, Toy, computed, expected_files, fill, item_id, plain
 
 
 @pytest.fixture
@@ -35,9 +38,14 @@ def run(workspace: Workspace, *, strict=False, deadline=None, report=lambda _: N
     return run_stage(Toy(), workspace, params(**raw), {}, strict=strict, deadline=deadline, report=report)
 
 
+def echo(workspace: Workspace) -> Outcome:
+    """One run of the stage behind the toy."""
+    return run_stage(Echo(), workspace, params(), {})
+
+
 def params(**raw) -> Params:
     raw["run"] = {"workers": 1, "max_failed_share": 1.0} | raw.get("run", {})
-    return Params(raw, [Toy()])
+    return Params(raw, [Toy(), Echo()])
 
 
 def failures(workspace: Workspace) -> dict[str, dict]:
@@ -46,13 +54,13 @@ def failures(workspace: Workspace) -> dict[str, dict]:
 
 def plan(workspace: Workspace, **raw):
     """What a run would do, found without running."""
-    held = Held(workspace.local("toy"), workspace.shards_dir("toy"), file_sha256)
+    held = Finished(workspace.local("toy"), workspace.shards_dir("toy"), file_sha256)
     held.refresh()
     stage, given = Toy(), params(**raw)
     with Ledger(workspace.local("toy")) as ledger:
         recipe = make_recipe(stage, given, {}, workspace, file_sha256)
         known = published_failures(workspace.failures_file("toy")) | ledger.failures()
-        context = planning_context(stage, workspace, given, _Digest(), {})
+        context = planning_context(stage, workspace, given, _Digest(), {}, {})
         return plan_stage(stage, context, recipe, held, known, given.run.attempts)
 
 
@@ -90,7 +98,7 @@ def test_equal_inputs_publish_equal_bytes_whatever_the_workers_and_chunks(tmp_pa
 def test_a_run_with_nothing_to_do_writes_nothing_that_dvc_tracks(workspace):
     fill(workspace, plain(3) | {"bad": {"acts": ["raise"]}})
     run(workspace)
-    files = sorted(path for path in workspace.artifacts("toy").rglob("*") if path.is_file())
+    files = sorted(path for path in workspace.artifacts("toy").rglob("*") if path.is_file() and path.name[0] != ".")
     before = [(path, path.stat().st_mtime_ns, path.stat().st_ino) for path in files]
     run(workspace)
     assert [(path, path.stat().st_mtime_ns, path.stat().st_ino) for path in files] == before
@@ -136,6 +144,175 @@ def test_versions_and_weights_enter_the_key(workspace, tmp_path):
     names.append(recipe())
     assert len(set(names)) == len(names)
     assert recipe(versions={"toy": 1, "views": 9}) == recipe()
+
+
+def test_a_list_that_is_not_what_was_published_is_refused_with_the_remedy(workspace):
+    fill(workspace, plain(3))
+    run(workspace)
+    path, whole = workspace.items_file("toy"), published(workspace)
+    path.write_bytes(b"".join(whole.splitlines(keepends=True)[:2]))
+    with pytest.raises(StageFailed, match=r"items\.jsonl is not what toy published.*`lostwax run --until toy`"):
+        echo(workspace)
+    assert run(workspace).computed == 0
+    assert published(workspace) == whole
+    assert echo(workspace).done == 3
+
+
+def test_a_list_that_dvc_lock_names_is_taken_whatever_was_published_here(workspace):
+    fill(workspace, plain(3))
+    run(workspace)
+    fewer = b"".join(published(workspace).splitlines(keepends=True)[:2])
+    workspace.items_file("toy").write_bytes(fewer)
+    record_in_dvc(workspace, workspace.items_file("toy"))
+    assert echo(workspace).done == 2
+
+
+def test_a_list_that_came_from_elsewhere_is_taken_as_it_is(workspace):
+    fill(workspace, plain(3))
+    run(workspace)
+    shutil.rmtree(workspace.root / ".lostwax")
+    workspace.items_file("toy").write_bytes(published(workspace).splitlines(keepends=True)[0])
+    assert echo(workspace).done == 1
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-20], lambda data: data[400:], lambda data: b"\0" * 3000])
+def test_a_damaged_list_is_named_and_published_anew(workspace, damage):
+    fill(workspace, plain(9))
+    run(workspace)
+    whole = published(workspace)
+    shutil.rmtree(workspace.root / ".lostwax")
+    workspace.items_file("toy").write_bytes(damage(whole))
+    with pytest.raises(StageFailed, match=r"items\.jsonl is damaged at byte \d+; `lostwax run --until toy`"):
+        echo(workspace)
+    assert run(workspace).computed == 0
+    assert published(workspace) == whole
+
+
+def test_a_deleted_shard_is_taken_from_dvcs_cache(workspace, caplog):
+    fill(workspace, plain(3))
+    run(workspace)
+    (shard,) = workspace.shards_dir("toy").iterdir()
+    record_in_dvc(workspace, shard)
+    content = shard.read_bytes()
+    shard.unlink()
+    outcome = run(workspace)
+    assert (outcome.done, outcome.computed) == (3, 0)
+    assert shard.read_bytes() == content
+    assert f"{shard} is taken from DVC's cache" in caplog.text
+
+
+def test_what_gc_dropped_is_not_taken_from_dvcs_cache(workspace):
+    fill(workspace, plain(3))
+    run(workspace)
+    (old,) = workspace.shards_dir("toy").iterdir()
+    record_in_dvc(workspace, old)
+    run(workspace, toy={"salt": "x"})
+    collect(workspace, "toy", dry_run=False)
+    assert not old.exists()
+    fill(workspace, plain(4))
+    assert run(workspace, toy={"salt": "x"}).computed == 1
+    assert not old.exists()
+
+
+def test_damage_that_dvcs_copy_shares_is_made_anew_and_the_copy_is_dropped(workspace, caplog):
+    fill(workspace, plain(3))
+    run(workspace)
+    (shard,) = workspace.shards_dir("toy").iterdir()
+    copy = record_in_dvc(workspace, shard)
+    damage_an_item_of(shard, item_id("item00001"))
+    assert copy.read_bytes() == shard.read_bytes()
+    assert run(workspace).computed == 1
+    assert not copy.exists()
+    assert f"DVC's copy of {shard} was damaged, too, and is removed" in caplog.text
+    assert not shard.exists()
+
+
+def test_a_damaged_shard_is_replaced_by_dvcs_copy_where_that_is_whole(workspace):
+    fill(workspace, plain(3))
+    run(workspace)
+    (shard,) = workspace.shards_dir("toy").iterdir()
+    copy = record_in_dvc(workspace, shard)
+    content = copy.read_bytes()
+    copy.unlink()
+    copy.write_bytes(content)  # as where the cache is on another file system
+    damage_an_item_of(shard, item_id("item00001"))
+    outcome = run(workspace)
+    assert (outcome.done, outcome.computed) == (3, 0)
+    assert shard.read_bytes() == content
+
+
+def test_a_published_list_that_is_mended_leaves_no_damaged_copy_in_dvcs_cache(workspace):
+    fill(workspace, plain(3))
+    run(workspace)
+    path, whole = workspace.items_file("toy"), published(workspace)
+    copy = record_in_dvc(workspace, path)
+    path.write_bytes(whole[:100])
+    assert copy.read_bytes() == whole[:100]
+    assert run(workspace).computed == 0
+    assert published(workspace) == whole
+    assert not copy.exists()
+
+
+def record_in_dvc(workspace: Workspace, path: Path) -> Path:
+    """Have dvc.lock name a file, as part of its folder if that is an output, and link it to a copy; the copy."""
+    digest, cache = hashlib.md5(path.read_bytes()).hexdigest(), workspace.root / ".dvc" / "cache" / "files" / "md5"
+    copy = cache / digest[:2] / digest[2:]
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.hardlink_to(path)
+    output = {"path": str(path.relative_to(workspace.root)), "md5": digest}
+    if path.suffix == ".tar":
+        listing = json.dumps([{"md5": digest, "relpath": path.name}]).encode()
+        folder = hashlib.md5(listing).hexdigest()
+        (cache / folder[:2]).mkdir(exist_ok=True)
+        (cache / folder[:2] / f"{folder[2:]}.dir").write_bytes(listing)
+        output = {"path": str(path.parent.relative_to(workspace.root)), "md5": f"{folder}.dir"}
+    lock = {"schema": "2.0", "stages": {"toy": {"cmd": "toy", "outs": [output]}}}
+    (workspace.root / "dvc.lock").write_text(yaml.safe_dump(lock))
+    return copy
+
+
+def damage_an_item_of(shard: Path, item: str) -> None:
+    """Change a byte of an item in place, whoever else links to the file."""
+    shard.chmod(0o644)
+    descriptor = os.open(shard, os.O_RDWR)
+    os.pwrite(descriptor, b"?", shard.read_bytes().index(expected_files(item, {}, "")["out0.bin"]))
+    os.close(descriptor)
+
+
+@pytest.mark.parametrize("content", ["", '[{"id": "a", ', '{"a": 1}', '[{"id": 1}]'])
+def test_a_damaged_failures_file_is_said_and_written_anew(workspace, caplog, content):
+    fill(workspace, plain(2) | {"bad": {"acts": ["raise"]}})
+    run(workspace)
+    path = workspace.failures_file("toy")
+    whole = path.read_bytes()
+    path.write_text(content)
+    (standing,) = status(workspace, ["toy"])
+    assert (standing.failures, standing.items["exhausted"]) == ({}, 1)
+    assert f"{path} is damaged; `lostwax run --until toy` writes it anew" in caplog.text
+    assert run(workspace).exhausted == 1
+    assert path.read_bytes() == whole
+
+
+def test_damaged_metrics_are_said_and_written_anew(workspace, caplog):
+    fill(workspace, plain(2))
+    run(workspace)
+    path = workspace.metrics_file("toy")
+    whole = path.read_bytes()
+    path.write_text("{")
+    (standing,) = status(workspace, ["toy"])
+    assert standing.items == {}
+    assert f"{path} is damaged" in caplog.text
+    run(workspace)
+    assert path.read_bytes() == whole
+
+
+def test_retry_knows_from_the_ledger_what_failed_where_failures_json_is_damaged(workspace):
+    fill(workspace, plain(1) | {"bad": {"acts": ["bad_input", "ok"]}, "worse": {"acts": ["raise"]}})
+    run(workspace)
+    workspace.failures_file("toy").write_text("[")
+    assert retry(workspace, "toy", "bad_input") == 1
+    outcome = run(workspace)
+    assert (outcome.done, outcome.exhausted) == (2, 1)
 
 
 def test_items_of_a_deleted_shard_are_computed_again(workspace):
@@ -234,11 +411,61 @@ def test_what_is_published_of_a_failure_does_not_hold_the_place_of_the_workspace
 def test_the_plan_says_that_items_were_blocked(workspace):
     fill(workspace, plain(2) | {"photo": {"acts": ["unavailable", "ok"]}})
     run(workspace)
-    stats = StatCache(workspace.stat_cache_file)
-    forecast, _ = _forecast_stage(Toy(), workspace, params(), {}, stats, {})
-    stats.close()
+    (forecast,) = forecast_stages(workspace, params(), {}, [Toy()])
     assert (forecast.fresh, forecast.missing) == (2, 1)
     assert forecast.why == ["1 blocked last time: told to be unavailable; install nothing"]
+
+
+def test_blocked_items_are_told_with_their_reasons(workspace):
+    blocked = {f"photo{index}": {"acts": ["unavailable"]} for index in range(5)}
+    fill(workspace, plain(2) | blocked)
+    assert run(workspace).message == (
+        "photo0, photo1, photo2 and 2 more blocked: told to be unavailable; install nothing"
+    )
+
+
+class Product(Toy):
+    product = True
+
+
+def test_a_product_that_failed_tells_its_cause(workspace):
+    fill(workspace, {"big": {"acts": ["raise"]}})
+    outcome = run_stage(Product(), workspace, params(), {})
+    assert outcome.exit_code == TOO_MANY_FAILED
+    assert outcome.message == (
+        f"{item_id('big')}: error: RuntimeError: told to raise; mend that, then `lostwax retry toy` and run again"
+    )
+
+
+def test_a_blocked_item_leaves_the_plan_of_later_stages_exact(workspace):
+    fill(workspace, plain(2) | {"photo": {"acts": ["unavailable"]}})
+    run(workspace)
+    echo(workspace)
+    toy, later = forecast_stages(workspace, params(), {}, [Toy(), Echo()])
+    assert (toy.fresh, toy.missing) == (2, 1)
+    assert (later.fresh, later.missing, later.exact) == (2, 0, True)
+    fill(workspace, {"photo": {"acts": ["ok"]}})  # other inputs: it may not be blocked again
+    _, later = forecast_stages(workspace, params(), {}, [Toy(), Echo()])
+    assert (later.missing, later.exact) == (1, False)
+
+
+def test_items_that_were_all_blocked_may_all_come_to_later_stages(workspace):
+    fill(workspace, plain(3))
+    run(workspace, toy={"start": "unavailable"})
+    _, later = forecast_stages(workspace, params(), {}, [Toy(), Echo()])
+    assert (later.missing, later.exact) == (3, False)
+
+
+def test_a_stage_that_cannot_be_planned_ends_the_plan_with_its_reason(workspace):
+    class Refusing(Echo):
+        def wanted(self, context):
+            raise ValueError("none of the 3 items is in the test split")
+
+    fill(workspace, plain(3))
+    run(workspace)
+    toy, refusing = forecast_stages(workspace, params(), {}, [Toy(), Refusing(), Echo()])
+    assert (toy.fresh, toy.exact) == (3, True)
+    assert refusing.why == ["cannot be planned: none of the 3 items is in the test split"]
 
 
 def test_a_stage_whose_every_item_is_blocked_fails_with_the_reason(workspace):
@@ -324,15 +551,12 @@ def test_interrupted_items_come_last_and_end_exhausted_at_their_budget(workspace
 
 
 def test_a_product_may_be_interrupted_for_ever(workspace):
-    class Product(Toy):
-        product = True
-
     fill(workspace, plain(1))
     (task,) = plan(workspace).pending
     with Ledger(workspace.local("toy")) as ledger:
         ledger.add([Attempt(task.id, task.key, "interrupted")] * 50)
-        held = Held(workspace.local("toy"), workspace.shards_dir("toy"), None)
-        context = planning_context(Product(), workspace, params(), _Digest(), {})
+        held = Finished(workspace.local("toy"), workspace.shards_dir("toy"), None)
+        context = planning_context(Product(), workspace, params(), _Digest(), {}, {})
         recipe = make_recipe(Product(), params(), {}, workspace, file_sha256)
         planned = plan_stage(Product(), context, recipe, held, ledger.failures(), params().run.attempts)
     assert planned.exhausted == {}
@@ -379,16 +603,32 @@ def test_a_stopped_run_charges_nobody_and_gc_keeps_what_it_has_finished(workspac
     assert (resumed.exit_code, resumed.done, resumed.computed) == (OK, 7, 1)
 
 
-def test_messages_name_what_to_do_about_a_broken_database(workspace):
-    fill(workspace, plain(1))
+def test_a_ledger_that_is_no_database_is_set_aside_and_begun_anew(workspace, caplog):
+    fill(workspace, plain(1) | {"bad": {"acts": ["bad_input"]}})
     run(workspace)
-    (workspace.local("toy") / "ledger.db").write_bytes(b"no database" * 1000)
-    for extra in workspace.local("toy").glob("ledger.db-*"):
-        extra.unlink()
-    with pytest.raises(StageFailed, match=re.escape("delete ledger.db")):
-        run(workspace)
-    Path(workspace.local("toy") / "ledger.db").unlink()
+    path = workspace.local("toy") / "ledger.db"
+    path.write_bytes(b"no database" * 1000)
+    outcome = run(workspace)
+    assert (outcome.done, outcome.computed, outcome.exhausted) == (1, 0, 1)
+    assert "ledger.db was damaged (file is not a database) and is now ledger.db.damaged" in caplog.text
+    assert path.with_name("ledger.db.damaged").read_bytes().startswith(b"no database")
+
+
+@pytest.mark.parametrize("name", ["ledger.db", "files.db"])
+def test_a_database_that_turns_out_to_be_damaged_during_a_run_is_begun_anew_by_it(workspace, caplog, name):
+    fill(workspace, plain(200))
+    run(workspace)
+    path = workspace.stat_cache_file if name == "files.db" else workspace.local("toy") / name
+    data = path.read_bytes()
+    half = len(data) // 2
+    path.write_bytes(data[:4096] + bytes([0xFF]) * half + data[4096 + half :])
+    fill(workspace, plain(220))
+    outcome = run(workspace)
+    assert (outcome.done, outcome.computed, outcome.exit_code) == (220, 20, OK)
+    assert f"{name} was damaged" in caplog.text
+    caplog.clear()
     assert run(workspace).computed == 0
+    assert "damaged" not in caplog.text
 
 
 @pytest.mark.parametrize(

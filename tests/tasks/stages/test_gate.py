@@ -509,7 +509,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 def run_gate(workspace: Workspace, report: Any = lambda _: None, **limits: Any) -> tuple[int, dict[str, Any]]:
     """How many items a run computed, and its metrics.json."""
     params = Params({"run": {"workers": 1}, "gate": {"num_points": 500, **limits}})
-    outcome = run_stage(Gate(), workspace, params, check_versions(workspace), report=report)
+    outcome = run_stage(Gate(), workspace, params, check_versions(workspace, params), report=report)
     assert outcome.exit_code == OK
     return outcome.computed, json.loads(workspace.metrics_file("gate").read_text())
 

@@ -9,7 +9,7 @@ import pytest
 
 from models.students import Spec
 from models.trained import describe, description_bytes
-from tasks.collections.index import Held
+from tasks.collections.index import Finished
 from tasks.collections.ledger import Ledger
 from tasks.collections.records import Record, from_line, read_items, to_line
 from tasks.collections.spool import Spool
@@ -18,8 +18,8 @@ from tasks.collections.tarball import encode_item
 from tasks.commands.plan import _forecast_stage, _Upstream
 from tasks.engine.outcome import OK
 from tasks.engine.planning import StagePlan, make_recipe, plan_stage
-from tasks.engine.runner import UpstreamLines, planning_context
 from tasks.engine.stage import Item, Output, Upstream
+from tasks.engine.upstreams import UpstreamLines, planning_context
 from tasks.engine.worker import open_upstream
 from tasks.params import Params
 from tasks.stages.prepare import preparation
@@ -54,14 +54,14 @@ class Foundry:
         """What a run would do."""
         stage, workspace, params = Train(), self.workspace, self.params(mode, **train)
         stats = StatCache(workspace.stat_cache_file)
-        held = Held(workspace.local("train"), workspace.shards_dir("train"), stats.digest)
-        held.refresh()
+        finished = Finished(workspace.local("train"), workspace.shards_dir("train"), stats.digest)
+        finished.refresh()
         upstreams = {name: UpstreamLines(workspace, name, stats) for name in stage.upstreams}
         for upstream in upstreams.values():
             upstream.load("train")
         recipe = make_recipe(stage, params, {}, workspace, stats.digest)
         context = planning_context(stage, workspace, params, stats, upstreams, {})
-        plan = plan_stage(stage, context, recipe, held, {}, params.run.attempts)
+        plan = plan_stage(stage, context, recipe, finished, {}, params.run.attempts)
         stats.close()
         return plan
 
@@ -85,8 +85,7 @@ class Foundry:
     def forecast(self, mode: str, *, uncertain: set[str]):
         """The plan of train while these items are still to be made upstream."""
         ahead = {
-            name: _Upstream(dict(read_items(self.workspace.items_file(name)).lines), uncertain)
-            for name in Train.upstreams
+            name: _Upstream(False, read_items(self.workspace.items_file(name)), uncertain) for name in Train.upstreams
         }
         stats = StatCache(self.workspace.stat_cache_file)
         found, upstream = _forecast_stage(Train(), self.workspace, self.params(mode), {}, stats, ahead)
@@ -129,8 +128,8 @@ def foundry(tmp_path) -> Foundry:
 
 def is_fresh(plan: StagePlan, record: Record | None = None) -> bool:
     """Whether nothing is to be computed, and this student is the one that stays."""
-    held = from_line(plan.held["train"]) if "train" in plan.held else None
-    return not plan.pending and held is not None and (record is None or held.key == record.key)
+    fresh = plan.lines().get("train")
+    return not plan.pending and fresh is not None and (record is None or fresh.key == record.key)
 
 
 def cold(plan: StagePlan) -> bool:
@@ -172,7 +171,7 @@ def test_retrain_trains_anew_over_everything(foundry):
 
 
 def test_pinned_the_student_stays_and_new_items_are_left_out(foundry):
-    (before,) = (from_line(line) for line in foundry.plan().held.values())
+    (before,) = foundry.plan().lines().values()
     foundry.bring("new-1", "new-2")
     foundry.bring("val-new", split="val")
     foundry.bring("test-new", split="test")
@@ -182,7 +181,7 @@ def test_pinned_the_student_stays_and_new_items_are_left_out(foundry):
 
 
 def test_pinned_an_item_that_is_gone_means_a_training_over_everything_until_it_is_back(foundry):
-    first = from_line(foundry.plan().held["train"])
+    first = from_line(foundry.plan().lines().line("train"))
     foundry.bring("new", without=("train-3",))
     plan = foundry.plan("pin")
     assert cold(plan)
@@ -209,7 +208,7 @@ def test_pinned_an_item_that_changed_means_a_training_over_everything(foundry):
 
 
 def test_pinned_other_params_mean_a_training_over_everything_and_changed_back_nothing(foundry):
-    first = from_line(foundry.plan().held["train"])
+    first = from_line(foundry.plan().lines().line("train"))
     foundry.bring("new")
     plan = foundry.plan("pin", epochs=3)
     assert cold(plan)
@@ -261,7 +260,7 @@ def test_a_warm_start_goes_out_from_the_published_weights_over_everything(foundr
 
 
 def test_a_warm_start_does_not_chase_its_own_tail(foundry):
-    first = from_line(foundry.plan().held["train"])
+    first = from_line(foundry.plan().lines().line("train"))
     foundry.bring("new-1")
     second = foundry.train("warm_start")
     assert second.facts["warm_from"] == first.files["student.safetensors"].sha256
@@ -333,7 +332,7 @@ def test_a_warm_start_takes_a_quarter_of_the_epochs_or_as_many_as_asked_for(sett
 
 def test_the_plan_prices_a_new_photo_before_it_is_made(foundry):
     """`new` is in the inbox; nothing of it is known yet but its id."""
-    digest = from_line(foundry.plan().held["train"]).files["student.safetensors"].sha256[:8]
+    digest = from_line(foundry.plan().lines().line("train")).files["student.safetensors"].sha256[:8]
     pinned, upstream = foundry.forecast("pin", uncertain={"new"})
     assert (pinned.exact, pinned.fresh, pinned.to_compute) == (True, 1, 0)
     assert pinned.why == [f"new items are left out {PIN}"]
