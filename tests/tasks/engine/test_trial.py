@@ -11,7 +11,7 @@ GENERATED = {"ingest": {"sources": [{"source": "generated", "count": 2}]}}
 
 
 def published(workspace: Workspace) -> list[str]:
-    return sorted(read_items(workspace.items_file("ingest")).lines)
+    return sorted(read_items(workspace.items_file("ingest")))
 
 
 def test_a_trial_leaves_what_is_published_untouched_and_computes_nothing_twice(tmp_path):
