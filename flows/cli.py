@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 import typer
 
 from flows.commands import generate, init, items, params, plan, run, server, status, teacher, upkeep
-from flows.commands.printing import say
+from flows.commands.printing import finish_printing, say
+from tasks.collections.files import explain
 from tasks.collections.holder import HeldByAnother
-from tasks.engine.outcome import FAILED, HELD, STOPPED, WRONG_USAGE, StageFailed
+from tasks.engine.outcome import FAILED, HELD, OK, STOPPED, WRONG_USAGE, StageFailed
 
 app = typer.Typer(
     help="lostwax: from heavyweight image-to-3D teachers to small, fast students.",
@@ -45,19 +47,35 @@ VERBS = (
 )
 for verb in VERBS:
     app.command()(verb)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(run.repro)
 
 
 def main() -> NoReturn:
     """Run the command; errors that a person can act on end in one line and DESIGN's exit codes."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    sys.exit(guarded(lambda: app(prog_name="lostwax", standalone_mode=False)))
 
 
 def guarded(command: Callable[[], object]) -> int:
-    """The exit code of a command."""
+    """The exit code of a command, with its output written."""
+    try:
+        code = _exit_code(command)
+        finish_printing()
+    except BrokenPipeError:
+        say("standard output was closed before all was printed")
+    except OSError as error:
+        say(explain(error, "standard output"))
+    else:
+        return code
+    with suppress(OSError):
+        finish_printing()
+    return FAILED
+
+
+def _exit_code(command: Callable[[], object]) -> int:
     try:
         code = command()
-        return code if isinstance(code, int) else 0
+        return code if isinstance(code, int) else OK
     except typer.Exit as stop:
         return stop.exit_code
     except HeldByAnother as error:
@@ -71,7 +89,12 @@ def guarded(command: Callable[[], object]) -> int:
     except typer.TyperException as error:
         say(f"{error.format_message()}; `lostwax --help` lists what there is")
         return WRONG_USAGE
-    except (ValueError, FileNotFoundError) as error:
+    except ValueError as error:
+        say(str(error))
+        return WRONG_USAGE
+    except OSError as error:
+        if error.errno is not None:
+            raise  # the system's, not ours
         say(str(error))
         return WRONG_USAGE
 

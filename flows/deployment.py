@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from flows.server import prefect_environment, running_api
+from flows.server import api_of, prefect_environment, require_answer, running_api
 from tasks.engine.outcome import StageFailed
 from tasks.workspace import Workspace
 
@@ -20,8 +20,7 @@ def find_api(workspace: Workspace, chosen: str | None = None) -> str:
     api = chosen or os.environ.get("PREFECT_API_URL") or running_api(workspace)
     if not api:
         raise ValueError("no Prefect server: start one with `lostwax up`, or name one with --api http://HOST:4200/api")
-    api = api.rstrip("/")
-    return api if api.endswith("/api") else f"{api}/api"
+    return api_of(api)
 
 
 def deploy(workspace: Workspace, api: str, pool: str = POOL) -> str:
@@ -40,6 +39,7 @@ def deploy(workspace: Workspace, api: str, pool: str = POOL) -> str:
 
 def ensure_pool(workspace: Workspace, api: str, pool: str) -> None:
     """Make a process pool of that name, unless there is a pool of that name already. Raises StageFailed."""
+    require_answer(api)
     done = _prefect("work-pool", "create", pool, "--type", "process", environment=worker_environment(workspace, api))
     if done.returncode != 0 and "already exists" not in _words(done):
         raise StageFailed(f"no work pool {pool!r} on {api}: {_words(done)}")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
+
+from flows.dvc import call
 
 SETTINGS = {
     "core.analytics": "false",
@@ -15,19 +15,11 @@ SETTINGS = {
 
 
 def init_dvc(folder: Path) -> list[str]:
-    """Returns what was made; nothing where it is one already. Raises RuntimeError with DVC's own words."""
+    """Returns what was made; nothing where it is one already. Raises StageFailed with DVC's reason."""
     if (folder / ".dvc").is_dir():
         return []
     with_git = (folder / ".git").exists()
-    _dvc(folder, "init", "--quiet", *([] if with_git else ["--no-scm"]))
+    call(folder, "init", *([] if with_git else ["--no-scm"]))
     for name, value in SETTINGS.items():
-        _dvc(folder, "config", "--quiet", name, value)
+        call(folder, "config", name, value)
     return [".dvc/"]
-
-
-def _dvc(folder: Path, *arguments: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments], cwd=folder, capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise RuntimeError(f"dvc {' '.join(arguments)} failed in {folder}: {done.stderr.strip()}")

@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from flows.dvc import call
 from tasks.collections.files import file_sha256, write_atomically
+from tasks.engine.outcome import StageFailed
 from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class DvcLock:
         state = self._state(stage, before)
         if state is not None and self._read_memory().get(stage) == state:
             return
-        if not self._dvc("commit", "--force", "--quiet", stage):
+        if not self._dvc("commit", "--force", stage):
             return
         if self.dependencies(stage) != before:
             self._forget(stage)
@@ -64,7 +64,7 @@ class DvcLock:
 
     def relink(self) -> None:
         """Replace what was recorded by links into DVC's cache, so that the data lie on the disk once."""
-        if self._recorded and self._dvc("checkout", "--relink", "--quiet", *self._recorded):
+        if self._recorded and self._dvc("checkout", "--relink", *self._recorded):
             self._remember(self._recorded)  # links have times of their own
             self._recorded = {}
 
@@ -99,17 +99,13 @@ class DvcLock:
         write_atomically(lock, yaml.safe_dump(content, sort_keys=False).encode())
 
     def _dvc(self, *arguments: str) -> bool:
-        """Whether it succeeded; its words are logged where not."""
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "dvc", *arguments],
-            cwd=self._workspace.root,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            log.warning("dvc %s: %s", " ".join(arguments), done.stderr.strip() or done.stdout.strip())
-        return done.returncode == 0
+        """Whether it succeeded; its reason is logged where not."""
+        try:
+            call(self._workspace.root, *arguments)
+        except StageFailed as error:
+            log.warning("%s", error)
+            return False
+        return True
 
 
 def _signature(path: Path) -> str:

@@ -13,11 +13,13 @@ from rich.live import Live
 from rich.text import Text
 
 from flows.results import results_table
-from flows.server import OwnServer, prefect_environment, running_api
+from flows.server import OwnServer, api_of, prefect_environment, require_answer, running_api
 from tasks.__main__ import describe
 from tasks.engine.outcome import OK, Outcome, Progress
 from tasks.engine.trial import trial_of
 from tasks.workspace import Workspace
+
+PREFECTS_QUEUES = ("APILogWorker", "EventsWorker")
 
 
 def run_here(
@@ -71,10 +73,14 @@ def connect(workspace: Workspace) -> OwnServer | None:
     """Point Prefect, which must not have been imported yet, at a server: the user's, the workspace's, or our own.
 
     Returns our own, still starting; it is stopped when this process ends, after Prefect has sent its last logs.
+    Raises ValueError and StageFailed for a PREFECT_API_URL that is no address, or where nobody answers.
     Prefect's logs go to the server alone: the terminal shows what this command says.
     """
     own = None
-    api = os.environ.get("PREFECT_API_URL") or running_api(workspace)
+    chosen = os.environ.get("PREFECT_API_URL")
+    api = api_of(chosen) if chosen else running_api(workspace)
+    if chosen and api:
+        require_answer(api)
     if api is None:
         own = OwnServer(workspace)
         api = own.api
@@ -82,8 +88,13 @@ def connect(workspace: Workspace) -> OwnServer | None:
     os.environ.update(prefect_environment(workspace))
     os.environ["PREFECT_API_URL"] = api
     for handler in logging.getLogger().handlers:
-        handler.addFilter(lambda record: not record.name.startswith("prefect."))
+        handler.addFilter(lambda record: not is_prefects(record))
     return own
+
+
+def is_prefects(record: logging.LogRecord) -> bool:
+    """Whether a log record is Prefect's: its queues have loggers of their own, and say that they are being emptied."""
+    return record.name.startswith("prefect.") or record.name in PREFECTS_QUEUES
 
 
 def _console() -> Console:

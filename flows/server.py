@@ -16,8 +16,10 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -28,6 +30,10 @@ from tasks.workspace import Workspace
 TOKEN = "LOSTWAX_UP"  # noqa: S105  # the environment variable that marks what `up` started, and all it started in turn
 START_LIMIT_S = 180.0
 STOP_LIMIT_S = 10.0
+ANSWER_LIMIT_S = 10.0
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+NOBODY_BEHIND = (502, 503, 504)
+"""What a proxy answers for a server that it cannot reach."""
 ONCE_MIGRATED = {"PREFECT_API_DATABASE_MIGRATE_ON_START": "false", "PREFECT_API_BLOCKS_REGISTER_ON_START": "false"}
 WITHOUT_AUTOMATIONS = {
     "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
@@ -48,10 +54,48 @@ def logs_dir(workspace: Workspace) -> Path:
 def prefect_environment(workspace: Workspace) -> dict[str, str]:
     """This process's environment for a Prefect of the workspace's own: nothing of the user's, nothing sent anywhere.
 
-    What the user has set stays, but for the home, and for PYTHONSAFEPATH: no module of the workspace shadows ours.
+    What the user has set stays, but for the home, and for PYTHONSAFEPATH: no module of the workspace shadows ours. A
+    proxy is for other machines: this one is added to NO_PROXY. Raises ValueError for a proxy that Prefect cannot use.
     """
+    for scheme, proxy in urllib.request.getproxies().items():
+        if proxy.startswith("socks") and find_spec("socksio") is None:
+            raise ValueError(
+                f"{scheme}_proxy names a SOCKS proxy, for which Prefect needs socksio: pip install socksio, or unset it"
+            )
     defaults = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "PREFECT_CLI_COLORS": "false"}
-    return defaults | os.environ | {"PREFECT_HOME": str(prefect_home(workspace)), "PYTHONSAFEPATH": "1"}
+    ours = {"PREFECT_HOME": str(prefect_home(workspace)), "PYTHONSAFEPATH": "1"}
+    excepted = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    no_proxy = ",".join([*([excepted] if excepted else []), *LOOPBACK])
+    return defaults | os.environ | ours | {"no_proxy": no_proxy, "NO_PROXY": no_proxy}
+
+
+def api_of(address: str) -> str:
+    """The API at the address of a server: `/api` is added to a bare one. Raises ValueError for what is no address."""
+    parts = urlsplit(address.strip())
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{address!r} is not the address of a Prefect server; write it as http://HOST:4200/api")
+    return address.strip().rstrip("/") + ("" if parts.path.strip("/") else "/api")
+
+
+def require_answer(api: str) -> None:
+    """Return if a server answers there, with whatever. Raises StageFailed naming it where none does."""
+    try:
+        get(f"{api}/health", ANSWER_LIMIT_S)
+    except urllib.error.HTTPError as error:
+        if error.code in NOBODY_BEHIND:
+            raise _no_answer(api, error) from error
+    except (OSError, ValueError) as error:
+        raise _no_answer(api, getattr(error, "reason", error)) from error
+
+
+def _no_answer(api: str, reason: object) -> StageFailed:
+    parts = urlsplit(api)
+    proxied = parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(parts.hostname or "")
+    through = f", through the proxy of {parts.scheme}_proxy" if proxied and parts.hostname not in LOOPBACK else ""
+    return StageFailed(
+        f"no Prefect server answers at {api} ({reason}{through}); `lostwax up` starts one here, "
+        "PREFECT_API_URL or --api names another"
+    )
 
 
 @dataclass(frozen=True)
@@ -181,8 +225,13 @@ class Database:
 
 
 def get(url: str, timeout_s: float) -> Any:
-    """The JSON at a URL of a server on this machine. Raises OSError (urllib's errors are)."""
-    with urllib.request.urlopen(url, timeout=timeout_s) as response:  # noqa: S310  # http, to an address of our own
+    """The JSON at an http URL of a server; no proxy stands between this machine and itself.
+
+    Raises OSError (urllib's errors are), ValueError for what is no JSON.
+    """
+    own = urlsplit(url).hostname in LOOPBACK
+    opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if own else []))
+    with opener.open(url, timeout=timeout_s) as response:
         return json.load(response)
 
 

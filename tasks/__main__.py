@@ -8,20 +8,24 @@ import sys
 import time
 from pathlib import Path
 
-from tasks.collections.holder import HeldByAnother
+import lostwax
 from tasks.engine.outcome import FAILED, HELD, WRONG_USAGE, Progress, StageFailed
-from tasks.engine.runner import run_stage
-from tasks.engine.trial import begin_trial
-from tasks.order import ORDER, load_stage
-from tasks.params import load_params
-from tasks.versions import check_versions
-from tasks.workspace import Workspace
 
 PRINT_EVERY_S = 5.0
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a stage; returns its exit code."""
+    lostwax.prepare()  # before `models` is imported, which others have too
+    from tasks.collections.files import explain
+    from tasks.collections.holder import HeldByAnother
+    from tasks.engine.runner import run_stage
+    from tasks.engine.trial import begin_trial
+    from tasks.order import ORDER, load_stage
+    from tasks.params import load_params
+    from tasks.versions import check_versions
+    from tasks.workspace import Workspace
+
     parser = argparse.ArgumentParser(prog="python -P -m tasks", description=__doc__)
     parser.add_argument("stage", help=", ".join(ORDER))
     parser.add_argument("--workspace", type=Path, default=Path())
@@ -36,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
         versions = check_versions(workspace, params)
     except (ValueError, FileNotFoundError) as error:
         return _say(str(error), WRONG_USAGE)
+    except OSError as error:
+        return _say(explain(error, chosen.workspace), FAILED)
     try:
         workspace = begin_trial(workspace, chosen.overrides, ORDER)
         outcome = run_stage(stage, workspace, params, versions, strict=chosen.strict, report=Printer())

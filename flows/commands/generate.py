@@ -13,7 +13,7 @@ from flows.commands.printing import console, make_table, print_json, say
 
 def generate(
     images: Annotated[list[Path], typer.Argument(help="One photo, or views named *_front, *_left, *_back, *_right.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The mesh to write (.glb).")],
+    out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="The mesh to write (.glb).")],
     student: Annotated[
         str, typer.Option(help="A student: `train` (the main one), a variant's name, or an id of `lostwax students`.")
     ] = "train",
@@ -63,7 +63,7 @@ def students(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> 
 def export_encoder(
     family: Annotated[str, typer.Argument(help="dinov2 or depth_anything.")],
     checkpoint: Annotated[str, typer.Argument(help="A folder with the checkpoint, or its id on the hub.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The ONNX file to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="The ONNX file to write.")],
     image_size: Annotated[int, typer.Option(help="Side of the images it will be given, in pixels.")] = 224,
 ) -> None:
     """Export the real model class to ONNX and check that both give the same numbers."""

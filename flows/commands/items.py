@@ -39,7 +39,7 @@ def explain(
 
 def show(
     item: Annotated[str, typer.Argument(help="An id, its beginning, or a label.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write to.")],
+    out: Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="The folder to write to.")],
     workspace: WorkspaceOption = HERE,
 ) -> None:
     """Write all files of one item, stage by stage, to a folder."""

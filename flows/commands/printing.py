@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -26,4 +28,28 @@ def print_json(value: Any) -> None:
 
 
 def say(text: str) -> None:
-    sys.stderr.write(text + "\n")
+    """A line for people; where nobody listens any more, nothing."""
+    with suppress(OSError):
+        sys.stderr.write(text + "\n")
+
+
+def finish_printing() -> None:
+    """Write out what waits in buffers. Raises OSError where that is impossible; what waited is dropped then.
+
+    Python would try again at its end, and complain in its own words.
+    """
+    failed: OSError | None = None
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            _drop(stream)
+            failed = failed or error
+    if failed:
+        raise failed
+
+
+def _drop(stream: TextIO) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)

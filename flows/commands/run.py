@@ -1,4 +1,4 @@
-"""`lostwax run`: the flow, here and now."""
+"""`lostwax run` and `repro`: the stages, under Prefect or under DVC."""
 
 from __future__ import annotations
 
@@ -33,3 +33,13 @@ def run(
     from flows.local import run_here
 
     raise typer.Exit(run_here(found, until=until, overrides=overrides, strict=strict, deadline=stop_at))
+
+
+def repro(context: typer.Context, workspace: WorkspaceOption = HERE) -> None:
+    """Run the stages under DVC: `dvc repro` with this environment's Python. Takes its arguments, too.
+
+    Examples: lostwax repro, lostwax repro train, lostwax repro --dry -w shoes
+    """
+    from flows.dvc import repro as run_dvc
+
+    raise typer.Exit(run_dvc(Workspace.find(workspace).root, context.args))

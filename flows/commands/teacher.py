@@ -17,7 +17,9 @@ from tasks.workspace import Workspace
 def teacher_try(
     name: Annotated[str, typer.Argument(help="The teacher.")],
     images: Annotated[list[Path], typer.Argument(help="One photo, or views named *_front, *_left, *_back, *_right.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The mesh to write (.glb); a picture goes beside it.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", dir_okay=False, help="The mesh to write (.glb); a picture goes beside it.")
+    ],
     workspace: WorkspaceOption = HERE,
     overrides: SetOption = NONE,
 ) -> None:

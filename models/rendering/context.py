@@ -15,6 +15,8 @@ from typing import Any, Literal
 from models.errors import Unavailable
 
 Platform = Literal["auto", "egl", "osmesa"]
+PLATFORMS: tuple[Literal["egl"], Literal["osmesa"]] = ("egl", "osmesa")
+"""In the order in which `auto` tries them."""
 
 PACKAGES = "libosmesa6 libegl1 libegl-mesa0 libgl1-mesa-dri libgles2 libglx-mesa0 libgl1"
 """Debian packages that give both EGL and OSMesa."""
@@ -63,7 +65,6 @@ def gl_context(platform: Platform = "auto") -> GLContext:
     Raises Unavailable with the packages to install, or when the process already renders on another platform.
     """
     if not _contexts:
-        _load_triton_first()
         _contexts.append(GLContext(_choose(platform)))
         atexit.register(_contexts[0].close)
         _log.debug("rendering with %s", _contexts[0].platform_name)
@@ -73,11 +74,16 @@ def gl_context(platform: Platform = "auto") -> GLContext:
     return context
 
 
+def works(platform: Literal["egl", "osmesa"]) -> bool:
+    """Whether this machine can render on that platform, as far as can be told without a context."""
+    _load_triton_first()
+    return _egl_works() if platform == "egl" else ctypes.util.find_library("OSMesa") is not None
+
+
 def _choose(platform: Platform) -> Literal["egl", "osmesa"]:
-    if platform != "osmesa" and _egl_works():
-        return "egl"
-    if platform != "egl" and ctypes.util.find_library("OSMesa"):
-        return "osmesa"
+    for candidate in PLATFORMS:
+        if platform in ("auto", candidate) and works(candidate):
+            return candidate
     raise Unavailable(f"no headless OpenGL ({platform}) on this machine; {_remedy()}")
 
 

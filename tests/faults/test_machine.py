@@ -79,7 +79,7 @@ def test_a_read_only_folder_is_named_and_charges_nobody(small_disk):
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     ended = toy(workspace)
     assert ended.exit_code == FAILED
-    assert "cannot write" in ended.stderr
+    assert "cannot read or write" in ended.stderr
     assert "make the folder writable" in ended.stderr
     assert "Traceback" not in ended.stderr
     subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)

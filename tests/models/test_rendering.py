@@ -16,8 +16,10 @@ from models.errors import BadInput, Unavailable
 from models.geometry import Mesh
 from models.meshfiles import Material, Part, Texture, write_glb
 from models.rendering import PACKAGES, Renders, assets, context, render, turntable_grid, turntable_strip
+from models.rendering.context import PLATFORMS, works
 
 SIZE_PX, DISTANCE, FOV_DEG, RADIUS = 96, 2.7, 40.0, 0.4
+WORKING = [platform for platform in PLATFORMS if works(platform)]
 RED, BLUE = (200, 30, 30, 255), (30, 30, 200, 255)
 
 
@@ -217,19 +219,26 @@ def test_a_process_keeps_its_platform():
         context.gl_context(other)
 
 
-def test_osmesa_draws_too():
+def test_this_machine_renders():
+    assert WORKING, f"neither EGL nor OSMesa works here; apt-get install --no-install-recommends {PACKAGES}"
+
+
+@pytest.mark.parametrize("platform", WORKING)
+def test_each_platform_that_works_here_draws(platform):
     script = """
+import sys
 import numpy as np
 from models.cameras import orbit_camera
 from models.geometry import Mesh
 from models.rendering import render
 vertices = np.array([[-.5, -.5, 0], [.5, -.5, 0], [.5, .5, 0], [-.5, .5, 0]], np.float32)
 mesh = Mesh(vertices, np.array([[0, 1, 2], [0, 2, 3]], np.int32))
-renders = render(mesh, [orbit_camera(0, 0, 2.0, 90, 64)], 64, platform="osmesa")
+renders = render(mesh, [orbit_camera(0, 0, 2.0, 90, 64)], 64, platform=sys.argv[1])
 assert renders.rgba_VHW4[..., 3].sum() == 255 * 16 * 16, renders.rgba_VHW4[..., 3].sum() / 255
 assert abs(renders.depth_VHW.max() - 2) < 1e-4
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-c", script, platform]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
 
