@@ -87,7 +87,9 @@ def _exit_code(command: Callable[[], object]) -> int:
     except typer.Abort:
         return STOPPED
     except typer.TyperException as error:
-        say(f"{error.format_message()}; `lostwax --help` lists what there is")
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "lostwax"
+        say(f"{error.format_message().rstrip('.')}; `{command} --help` says more")
         return WRONG_USAGE
     except ValueError as error:
         say(str(error))

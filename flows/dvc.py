@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -56,12 +55,12 @@ def repro(folder: Path, arguments: Sequence[str]) -> int:
 
 
 def _path_with_our_python() -> str:
-    ours = str(Path(sys.executable).parent)
-    if shutil.which("python", path=ours) is None:
+    folder = Path(sys.executable).parent
+    if not (folder / "python").exists():
         raise StageFailed(
-            f"dvc.yaml calls `python`, and {ours} has none; link it there: ln -s {sys.executable} {ours}/python"
+            f"dvc.yaml calls `python`, which {folder} does not have; make it: ln -s {sys.executable} {folder}/python"
         )
-    return os.pathsep.join([ours, os.environ.get("PATH", os.defpath)])
+    return os.pathsep.join([str(folder), os.environ.get("PATH", os.defpath)])
 
 
 def _reason(done: subprocess.CompletedProcess[str]) -> str:

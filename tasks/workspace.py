@@ -73,6 +73,10 @@ class Workspace:
     def metrics_file(self, stage: str) -> Path:
         return self.published(stage) / "metrics.json"
 
+    def scores_file(self, stage: str) -> Path:
+        """A few of the metrics, narrow enough for `dvc metrics show`."""
+        return self.artifacts(stage) / "scores.json"
+
 
 def template(name: str) -> Path:
     """The packaged params.yaml, versions.yaml or dvc.yaml: in the wheel, or at the root of a checkout."""

@@ -30,7 +30,7 @@ def plan(
         "stage", "items", "fresh", "stale", "missing", "exhausted", "skipped", "time", "GPU", "price", "disk", "why"
     )
     for stage in forecasts:
-        bound = "" if stage.exact else "≤ "
+        bound = "" if stage.exact else "<= "
         time_text = "" if not stage.seconds else f"{bound}{duration(stage.seconds)}"
         disk_text = "" if not stage.disk_mb else f"{bound}{stage.disk_mb:.0f} MB"
         counts = [stage.total, stage.fresh, stage.stale, stage.missing, stage.exhausted, stage.skipped]

@@ -77,13 +77,8 @@ def explain(error: OSError, where: Path | str) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full at {path}; what is finished is safe: free some space and run the same command again"
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-<<<<<<< HEAD
-        return f"cannot write {path}: {error.strerror}; make the folder writable and run the same command again"
-    return f"{error.strerror or error}: {path}; what is finished is safe: run the same command again"
-=======
-        problem = f"cannot read or write {place}: {error.strerror} (user id {os.getuid()})"
+        problem = f"cannot read or write {path}: {error.strerror} (user id {os.getuid()})"
         return f"{problem}; make the folder writable and run the same command again"
     if isinstance(error, IsADirectoryError | NotADirectoryError | FileNotFoundError | FileExistsError):
-        return f"{place}: {error.strerror}"
-    return f"{error.strerror or error}: {place}; what is finished is safe: run the same command again"
->>>>>>> b23346d (ops: one front door for whatever surrounds it; unreachable servers, proxies, nameless users, read-only workspaces and closed outputs end in one line)
+        return f"{path}: {error.strerror}"
+    return f"{error.strerror or error}: {path}; what is finished is safe: run the same command again"

@@ -6,10 +6,13 @@ import importlib
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import lostwax
+from models.rendering import PACKAGES as GL_PACKAGES
 from tasks.collections.files import file_sha256
 from tasks.order import ORDER, load_stage
 from tasks.params import load_params
@@ -17,7 +20,6 @@ from tasks.versions import check_versions
 from tasks.workspace import Workspace
 
 MIN_FREE_GB = 5
-GL_PACKAGES = "libosmesa6 libegl1 libegl-mesa0 libgl1-mesa-dri libgles2 libglx-mesa0 libgl1"
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ def examine(folder: Path, *, verify: bool) -> list[Check]:
     checks += [
         _asked("versions.yaml", lambda: check_versions(workspace, load_params(workspace.params_file))),
         _dvc(workspace),
+        _python_on_path(),
     ]
     if verify:
         checks += [_shards(workspace, stage) for stage in ORDER if workspace.shards_dir(stage).is_dir()]
@@ -68,7 +71,8 @@ def _python() -> Check:
 
 def _package(module: str, requirement: str) -> Check:
     try:
-        found = importlib.import_module(module)
+        with warnings.catch_warnings(action="ignore"):  # Prefect warns of a home that it cannot write to
+            found = importlib.import_module(module)
     except ImportError as error:
         return Check(module, False, str(error), f"pip install '{requirement}'")
     return Check(module, True, str(getattr(found, "__version__", "present")))
@@ -148,6 +152,18 @@ def _dvc(workspace: Workspace) -> Check:
     if (workspace.root / ".dvc").is_dir():
         return Check("DVC repository", True, "yes")
     return Check("DVC repository", False, "no: runs are not recorded in dvc.lock", f"lostwax init {workspace.root}")
+
+
+def _python_on_path() -> Check:
+    """dvc.yaml calls `python`; one without lostwax is no fault as long as nobody calls `dvc repro` itself."""
+    python = shutil.which("python")
+    if python is None:
+        return Check("python of dvc.yaml", True, "none on PATH: use `lostwax repro` in place of `dvc repro`")
+    code = "import lostwax; print(lostwax.ROOT)"
+    done = subprocess.run([python, "-P", "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    if done.stdout.strip() == str(lostwax.ROOT):
+        return Check("python of dvc.yaml", True, python)
+    return Check("python of dvc.yaml", True, f"{python}, another one: use `lostwax repro` in place of `dvc repro`")
 
 
 def _shards(workspace: Workspace, stage: str) -> Check:

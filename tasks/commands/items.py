@@ -130,8 +130,11 @@ def _why_absent(
 def show(workspace: Workspace, item_id: str, names: Iterable[str], out: Path) -> list[Path]:
     """Write the item's files of every stage to OUT/STAGE/NAME, its records beside them; returns what was written.
 
-    Raises ValueError with the reason for an item that no stage has made anything of.
+    Raises ValueError with the reason for an item that no stage has made anything of, and for a folder that is in use:
+    files of two items, or two versions of one, would mix.
     """
+    if out.is_dir() and any(out.iterdir()):
+        raise ValueError(f"{out} is not empty, and files of several items would mix there; name a new folder")
     written, reasons = [], []
     for name in names:
         if item_id in read_items(workspace.items_file(name)):

@@ -289,6 +289,10 @@ class Stage:
         """Extra counts and quality for artifacts/STAGE/metrics.json; no times, no memory."""
         return {}
 
+    def scores(self, metrics: Mapping[str, Json], context: Context) -> dict[str, Json] | None:
+        """The few of these figures that `dvc metrics` compares, for artifacts/STAGE/scores.json; None: no such file."""
+        return None
+
     def remark(self, record: Record, params: Any) -> str:
         """What `lostwax explain` says of a finished item."""
         return ""
