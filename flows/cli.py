@@ -61,15 +61,14 @@ def guarded(command: Callable[[], object]) -> int:
     try:
         code = _exit_code(command)
         finish_printing()
-    except BrokenPipeError:
-        say("standard output was closed before all was printed")
+        return code
+    except BrokenPipeError:  # who read our output went away, as `head` does
+        return FAILED
     except OSError as error:
         say(explain(error, "standard output"))
-    else:
-        return code
-    with suppress(OSError):
-        finish_printing()
-    return FAILED
+        with suppress(OSError):
+            finish_printing()
+        return FAILED
 
 
 def _exit_code(command: Callable[[], object]) -> int:
@@ -88,8 +87,8 @@ def _exit_code(command: Callable[[], object]) -> int:
         return STOPPED
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
-        command = context.command_path if context else "lostwax"
-        say(f"{error.format_message().rstrip('.')}; `{command} --help` says more")
+        where = context.command_path if context else "lostwax"
+        say(f"{error.format_message().rstrip('.')}; `{where} --help` says more")
         return WRONG_USAGE
     except ValueError as error:
         say(str(error))

@@ -97,16 +97,22 @@ def is_prefects(record: logging.LogRecord) -> bool:
     return record.name.startswith("prefect.") or record.name in PREFECTS_QUEUES
 
 
-def _console() -> Console:
+class Messages(Console):
     """Standard error; wide enough for a table where it is no terminal."""
-    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 120)
+
+    def __init__(self) -> None:
+        super().__init__(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 120)
+
+    def on_broken_pipe(self) -> None:
+        """Nobody reads on: the run goes on without a word."""
+        self.quiet = True
 
 
 @dataclass
 class Terminal:
     """A live line while a stage runs, a lasting line when it ends; plain lines where there is no terminal."""
 
-    console: Console = field(default_factory=_console)
+    console: Console = field(default_factory=Messages)
     live: Live | None = None
 
     def __enter__(self) -> Terminal:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.commands.options import HERE, NONE, JsonOption, WorkspaceOption, open_workspace
-from flows.commands.printing import console, make_table, print_json, say
+from flows.commands.printing import make_table, print_json, say, show_table
 from tasks.engine.outcome import counted
 from tasks.engine.runner import run_order
 from tasks.order import ORDER
@@ -34,7 +34,7 @@ def explain(
     for stage in stages:
         attempts = ", ".join(str(attempt["outcome"]) for attempt in stage.attempts)
         table.add_row(stage.stage, stage.state, stage.why, attempts, short(stage.quality))
-    console().print(table)
+    show_table(table)
 
 
 def show(

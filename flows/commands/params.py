@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.commands.options import HERE, JsonOption, WorkspaceOption
-from flows.commands.printing import console, make_table, print_json, say
+from flows.commands.printing import make_table, print_json, say, show_table
 from tasks.commands.params import knobs
 from tasks.workspace import Workspace
 from tasks.yaml_file import read_yaml
@@ -34,7 +34,7 @@ def params(
         default = "must be given" if knob.required else json.dumps(knob.default)
         here = "" if knob.setting in (None, knob.default) else json.dumps(knob.setting, default=str)
         table.add_row(knob.name, default, here, knob.allowed, knob.description)
-    console().print(table)
+    show_table(table)
 
 
 def _settings(folder: Path) -> dict[str, Any]:

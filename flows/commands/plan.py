@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.options import HERE, NONE, JsonOption, SetOption, WorkspaceOption, open_workspace
-from flows.commands.printing import console, make_table, print_json, say
+from flows.commands.printing import make_table, print_json, say, show_table
 from tasks.engine.runner import run_order
 from tasks.order import ORDER
 
@@ -40,7 +40,7 @@ def plan(
         gpu_text = "" if not stage.gpu_hours else f"{bound}{stage.gpu_hours:.2f} h"
         price_text = "" if not stage.price else f"{bound}{stage.price:.2f}"
         table.add_row(stage.stage, *cells, time_text, gpu_text, price_text, disk_text, "; ".join(stage.why[:3]))
-    console().print(table)
+    show_table(table)
     unknown = [stage.stage for stage in forecasts if stage.to_compute and stage.seconds is None]
     if unknown:
         say(f"no speed is known yet of: {', '.join(unknown)}; a run with --limit 5 measures them")

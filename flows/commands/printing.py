@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -19,8 +20,18 @@ def make_table(*columns: str, title: str | None = None) -> Table:
     return table
 
 
-def console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else 160)
+def show_table(table: Table) -> None:
+    Output().print(table)
+
+
+class Output(Console):
+    """Standard output; wide enough for a table where it is no terminal."""
+
+    def __init__(self) -> None:
+        super().__init__(width=None if sys.stdout.isatty() else 160)
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))  # Rich would end the process
 
 
 def print_json(value: Any) -> None:
@@ -34,19 +45,18 @@ def say(text: str) -> None:
 
 
 def finish_printing() -> None:
-    """Write out what waits in buffers. Raises OSError where that is impossible; what waited is dropped then.
+    """Write out what waits in buffers. Raises OSError where standard output takes no more; what waited is dropped then.
 
     Python would try again at its end, and complain in its own words.
     """
-    failed: OSError | None = None
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError as error:
-            _drop(stream)
-            failed = failed or error
-    if failed:
-        raise failed
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop(sys.stdout)
+        raise
+    finally:
+        with suppress(OSError):
+            sys.stderr.flush()
 
 
 def _drop(stream: TextIO) -> None:

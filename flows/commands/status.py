@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flows.commands.options import HERE, JsonOption, WorkspaceOption
-from flows.commands.printing import console, make_table, print_json, say
+from flows.commands.printing import make_table, print_json, say, show_table
 from tasks.engine.outcome import some_of
 from tasks.order import ORDER
 from tasks.workspace import Workspace
@@ -32,7 +32,7 @@ def status(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> No
         table.add_row(
             stage.stage, str(items.get("done", "-")), str(items.get("total", "-")), failures, stage.holder or "", last
         )
-    console().print(table)
+    show_table(table)
     for stage in stages:
         for line in failure_lines(stage.failed):
             say(f"{stage.stage}: {line}")

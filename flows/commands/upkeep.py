@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.options import HERE, JsonOption, WorkspaceOption
-from flows.commands.printing import console, make_table, print_json
+from flows.commands.printing import make_table, print_json, show_table
 from tasks.engine.outcome import FAILED
 from tasks.order import ORDER
 from tasks.workspace import Workspace
@@ -33,7 +33,7 @@ def gc(
     for stage in stages:
         cost = f"{stage.seconds:.0f} s" if stage.dropped else ""
         table.add_row(stage.stage, str(stage.kept), str(stage.dropped), f"{stage.freed_mb:.1f}", cost)
-    console().print(table)
+    show_table(table)
 
 
 def doctor(
@@ -51,6 +51,6 @@ def doctor(
         table = make_table("", "check", "found", "what to do")
         for check in checks:
             table.add_row("[green]ok[/]" if check.ok else "[red]no[/]", check.name, check.found, check.remedy)
-        console().print(table)
+        show_table(table)
     if not all(check.ok for check in checks):
         raise typer.Exit(FAILED)

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 from typing import Any
 
 import pytest
@@ -49,11 +50,8 @@ def test_everything_the_image_copies_exists_and_is_sent_to_the_builder() -> None
 
 def test_the_image_has_what_the_build_of_the_wheel_needs() -> None:
     copied = copied_from_the_checkout()
-    project = (ROOT / "pyproject.toml").read_text()
-    section = project.partition("[tool.hatch.build.targets.wheel.force-include]")[2].partition("\n[")[0]
-    included = re.findall(r'^"([^"]+)" = ', section, re.MULTILINE)
-    assert included
-    for path in included:
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    for path in [*wheel["only-include"], *wheel["force-include"]]:
         assert any(fnmatch.fnmatch(path, source) or path.startswith(f"{source}/") for source in copied), path
 
 

@@ -110,6 +110,17 @@ def test_the_flow_makes_everything_that_scripts_rely_on(finished: Path) -> None:
     assert (finished / "artifacts/report/index.html").read_text().startswith("<!doctype html>")
 
 
+def test_dvc_plots_the_training_and_shows_the_scores_within_a_terminal(finished: Path) -> None:
+    plots = json.loads(command([str(BIN / "dvc"), "plots", "show", "--json"], finished, 0).stdout)["data"]
+    rows = plots["artifacts/train/epochs.json"][0]["content"]["data"]["values"]
+    assert [row["epoch"] for row in rows] == [1, 2]
+    shown = command([str(BIN / "dvc"), "metrics", "show"], finished, 0).stdout
+    header, scores = (line.split() for line in shown.splitlines())
+    assert header == ["Path", "chamfer", "iou", "items", "normals", "teacher_chamfer"]
+    assert scores[0] == "artifacts/evaluate/scores.json"
+    assert max(map(len, shown.splitlines())) < 100
+
+
 def status(workspace: Path) -> dict[str, dict[str, dict[str, int]]]:
     stages = json.loads(lostwax(workspace, "status", "--json").stdout)["stages"]
     return {stage["stage"]: stage for stage in stages}

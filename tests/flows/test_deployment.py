@@ -63,5 +63,5 @@ def test_deploying_twice_leaves_one_deployment_whose_runs_take_this_workspace(pr
 
 
 def test_a_server_that_does_not_answer_is_a_failure_that_names_it(tmp_path: Path) -> None:
-    with pytest.raises(StageFailed, match=r"no work pool 'lostwax' on http://127.0.0.1:9/api"):
+    with pytest.raises(StageFailed, match=r"no Prefect server answers at http://127.0.0.1:9/api"):
         deploy(make_workspace(tmp_path / "w"), "http://127.0.0.1:9/api")

@@ -7,10 +7,21 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
-from flows.server import Database, OwnServer, Running, get, prefect_environment, prefect_home, running_api
+from flows.server import (
+    Database,
+    OwnServer,
+    Running,
+    api_of,
+    get,
+    prefect_environment,
+    prefect_home,
+    require_answer,
+    running_api,
+)
 from tasks.engine.outcome import StageFailed
 from tests.support import ROOT, make_workspace
 
@@ -102,3 +113,62 @@ def test_prefect_keeps_to_the_workspace_and_sends_nothing_home(tmp_path: Path) -
     assert environment["PREFECT_HOME"] == str(workspace.root / ".lostwax" / "prefect")
     assert environment["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
     assert environment["DO_NOT_TRACK"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("address", "api"),
+    [
+        ("http://gpu1:4200", "http://gpu1:4200/api"),
+        ("http://gpu1:4200/", "http://gpu1:4200/api"),
+        (" http://gpu1:4200/api/ ", "http://gpu1:4200/api"),
+        (
+            "https://api.prefect.cloud/api/accounts/1/workspaces/2",
+            "https://api.prefect.cloud/api/accounts/1/workspaces/2",
+        ),
+    ],
+)
+def test_a_bare_address_leads_to_its_api_and_a_full_one_stays(address: str, api: str) -> None:
+    assert api_of(address) == api
+
+
+@pytest.mark.parametrize("address", ["localhost:4200", "127.0.0.1:4200/api", "http://", "ftp://gpu1/api", "gpu1"])
+def test_what_is_no_address_is_refused_with_an_example(address: str) -> None:
+    with pytest.raises(ValueError, match=r"is not the address of a Prefect server; write it as http://HOST:4200/api"):
+        api_of(address)
+
+
+@pytest.fixture
+def dead_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proxies of the environment that lead nowhere."""
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_proxy_of_the_environment_does_not_stand_before_this_machine(
+    prefect_api: str, dead_proxy: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert get(f"{prefect_api}/health", timeout_s=10) is True
+    require_answer(prefect_api)
+    monkeypatch.setenv("no_proxy", "intranet.example")
+    environment = prefect_environment(make_workspace(tmp_path / "w"))
+    assert environment["no_proxy"] == environment["NO_PROXY"] == "intranet.example,127.0.0.1,localhost,::1"
+    monkeypatch.setattr(os, "environ", environment)  # as Prefect's client in a run has it
+    assert httpx.get(f"{prefect_api}/health").json() is True
+
+
+def test_a_server_that_does_not_answer_is_named_with_the_reason(dead_proxy: None) -> None:
+    with pytest.raises(StageFailed, match=r"no Prefect server answers at http://127\.0\.0\.1:9/api \(.*refused\)"):
+        require_answer("http://127.0.0.1:9/api")
+    with pytest.raises(StageFailed, match=r"at http://10\.9\.8\.7:4200/api \(.*, through the proxy of http_proxy\)"):
+        require_answer("http://10.9.8.7:4200/api")
+
+
+def test_a_proxy_that_prefect_cannot_use_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    monkeypatch.setattr("flows.server.find_spec", lambda _: None)
+    with pytest.raises(
+        ValueError, match=r"all_proxy names a SOCKS proxy, for which Prefect needs socksio: pip install"
+    ):
+        prefect_environment(make_workspace(tmp_path / "w"))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.commands.doctor import Check, examine
+from tasks.commands.doctor import Check, _python_on_path, examine
 from tests.support import make_workspace
 
 
@@ -66,6 +66,23 @@ def test_blocks_of_chosen_plug_ins_that_dvc_misses_are_named(tmp_path: Path) -> 
     workspace.params_file.write_text("\n".join(kept))
     check = find(examine(workspace.root, verify=False), "blocks for DVC")
     assert (check.ok, check.remedy) == (False, "add to params.yaml: teachers: {visual_hull: {}}")
+
+
+def test_another_python_on_path_is_no_fault_and_repro_is_advised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = make_workspace(tmp_path / "w")
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    assert _python_on_path() == Check("python of dvc.yaml", True, str(Path(sys.executable).with_name("python")))
+    other = tmp_path / "bin" / "python"
+    other.parent.mkdir()
+    other.write_text("#!/bin/sh\nexit 1\n")
+    other.chmod(0o755)
+    monkeypatch.setenv("PATH", str(other.parent))
+    check = find(examine(workspace.root, verify=False), "python of dvc.yaml")
+    assert (check.ok, check.found) == (True, f"{other}, another one: use `lostwax repro` in place of `dvc repro`")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert _python_on_path().found == "none on PATH: use `lostwax repro` in place of `dvc repro`"
 
 
 def test_a_damaged_shard_is_found_by_verify(tmp_path: Path) -> None:
