@@ -20,7 +20,10 @@ def generate(
     seed: Annotated[int, typer.Option(help="Of students that draw.")] = 0,
     workspace: WorkspaceOption = HERE,
 ) -> None:
-    """Cast one object through a trained student."""
+    """Make a mesh of one object with a trained student.
+
+    Examples: lostwax generate cup.jpg -o cup.glb, lostwax generate cup_front.png cup_left.png -o cup.glb -w cups
+    """
     from tasks.commands.generate import generate as cast
 
     found, params, _ = open_workspace(workspace, NONE)
@@ -66,7 +69,10 @@ def export_encoder(
     out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="The ONNX file to write.")],
     image_size: Annotated[int, typer.Option(help="Side of the images it will be given, in pixels.")] = 224,
 ) -> None:
-    """Export the real model class to ONNX and check that both give the same numbers."""
+    """Export an encoder's checkpoint to ONNX, and check that both give the same numbers.
+
+    Example: lostwax export-encoder dinov2 facebook/dinov2-small -o weights/dinov2.onnx
+    """
     from models.export_encoder import export_encoder as export
 
     say(str(export(family, checkpoint, out, image_size)))

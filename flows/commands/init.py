@@ -16,7 +16,10 @@ def init(
     folder: Annotated[Path, typer.Argument(help="The folder to make a workspace.")] = HERE,
     dvc: Annotated[bool, typer.Option(help="Make it a DVC repository too.")] = True,
 ) -> None:
-    """Make a workspace, or bring an old one up to date with this lostwax."""
+    """Make a workspace, or bring an old one up to date with this lostwax.
+
+    Examples: lostwax init shoes, lostwax init shoes --no-dvc
+    """
     from flows.dvc_init import init_dvc
 
     written = create(folder) + (init_dvc(folder) if dvc else [])

@@ -16,11 +16,14 @@ from tasks.workspace import Workspace
 
 
 def explain(
-    item: Annotated[str, typer.Argument(help="An id, its beginning, or a label.")],
+    item: Annotated[str, typer.Argument(help="An item's id, the beginning of its id, or its label.")],
     workspace: WorkspaceOption = HERE,
     as_json: JsonOption = False,
 ) -> None:
-    """Where one item stands at every stage, why, and what was tried."""
+    """Show where one item stands at every stage, why, and what was tried.
+
+    Examples: lostwax explain shoe07, lostwax explain 3f9a --json
+    """
     from tasks.commands.items import explain as explanations
     from tasks.commands.items import find_item
 
@@ -38,11 +41,14 @@ def explain(
 
 
 def show(
-    item: Annotated[str, typer.Argument(help="An id, its beginning, or a label.")],
-    out: Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="The folder to write to.")],
+    item: Annotated[str, typer.Argument(help="An item's id, the beginning of its id, or its label.")],
+    out: Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="A new folder to write to.")],
     workspace: WorkspaceOption = HERE,
 ) -> None:
-    """Write all files of one item, stage by stage, to a folder."""
+    """Write all files of one item into a new folder, one subfolder for each stage.
+
+    Example: lostwax show shoe07 -o /tmp/shoe07
+    """
     from tasks.commands.items import find_item
     from tasks.commands.items import show as write
 
@@ -52,12 +58,15 @@ def show(
 
 
 def retry(
-    stage: Annotated[str, typer.Argument(help="The stage whose failed items are re-opened.")],
-    failure_class: Annotated[str | None, typer.Option("--class", help="Only this class of failure.")] = None,
-    degraded: Annotated[bool, typer.Option(help="Instead: items made with less, at full quality again.")] = False,
+    stage: Annotated[str, typer.Argument(help="The stage whose failed items are tried again.")],
+    failure_class: Annotated[str | None, typer.Option("--class", help="Only items of this class of failure.")] = None,
+    degraded: Annotated[bool, typer.Option(help="Instead of failed items: those made at reduced quality.")] = False,
     workspace: WorkspaceOption = HERE,
 ) -> None:
-    """Give exhausted items new attempts; the next run takes them up."""
+    """Give failed items new attempts. The next run takes them up.
+
+    Examples: lostwax retry teach, lostwax retry teach --class oom_gpu, lostwax retry teach --degraded
+    """
     from tasks.commands.items import retry as reopen
     from tasks.commands.items import retry_degraded
 

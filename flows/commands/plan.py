@@ -14,11 +14,16 @@ from tasks.order import ORDER
 
 def plan(
     workspace: WorkspaceOption = HERE,
-    until: Annotated[str | None, typer.Option(help="The last stage to plan.")] = None,
+    until: Annotated[str | None, typer.Option(help="The last stage to plan: ingest, views, ... report.")] = None,
     overrides: SetOption = NONE,
     as_json: JsonOption = False,
 ) -> None:
-    """What a run would compute: exact for the first stage with work to do, an upper bound after it."""
+    """Say what a run would compute, why, and what it would cost. Nothing is computed.
+
+    The first stage with work to do is exact. Stages after it show an upper bound (<=), as their inputs may change.
+
+    Examples: lostwax plan, lostwax plan --set views.size_px=192 --until teach, lostwax plan --json
+    """
     from tasks.commands.plan import forecast
 
     found, params, versions = open_workspace(workspace, overrides)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Annotated
 
 import typer
 
 from flows.budget import deadline_of
-from flows.commands.options import HERE, NONE, SetOption, WorkspaceOption
+from flows.commands.options import HERE, NONE, JsonOption, SetOption, WorkspaceOption
+from flows.commands.printing import print_json
 from tasks.engine.runner import run_order
+from tasks.engine.standing import status
 from tasks.order import ORDER
 from tasks.params import load_params
 from tasks.versions import check_versions
@@ -17,13 +20,17 @@ from tasks.workspace import Workspace
 
 def run(
     workspace: WorkspaceOption = HERE,
-    until: Annotated[str | None, typer.Option(help="The last stage to run.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Take at most this many items (an override).")] = None,
-    budget: Annotated[str, typer.Option(help="Stop handing out work after 90s, 30m, 48h or 200USD.")] = "",
+    until: Annotated[str | None, typer.Option(help="The last stage to run: ingest, views, ... report.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Take at most this many items.")] = None,
+    budget: Annotated[str, typer.Option(help="Stop after 90s, 30m, 48h or 200USD; the next run resumes.")] = "",
     overrides: SetOption = NONE,
-    strict: Annotated[bool, typer.Option(help="Any failed item ends the run with exit code 3.")] = False,
+    strict: Annotated[bool, typer.Option(help="End with exit code 3 if any item failed.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Run the flow here and now; what is finished already is not computed again."""
+    """Run the stages in order, here and now. What is finished is not computed again.
+
+    Examples: lostwax run, lostwax run --until teach --limit 20, lostwax run --set train.epochs=5 --budget 2h
+    """
     found = Workspace.find(workspace)
     run_order(ORDER, until)
     overrides = [*overrides, *([f"ingest.limit={limit}"] if limit is not None else [])]
@@ -32,11 +39,15 @@ def run(
     stop_at = deadline_of(budget, params.run.price_per_gpu_hour)
     from flows.local import run_here
 
-    raise typer.Exit(run_here(found, until=until, overrides=overrides, strict=strict, deadline=stop_at))
+    code = run_here(found, until=until, overrides=overrides, strict=strict, deadline=stop_at)
+    if as_json:
+        stages = [dataclasses.asdict(stage) for stage in status(found, run_order(ORDER, until))]
+        print_json({"exit_code": code, "stages": stages})
+    raise typer.Exit(code)
 
 
 def repro(context: typer.Context, workspace: WorkspaceOption = HERE) -> None:
-    """Run the stages under DVC: `dvc repro` with this environment's Python. Takes its arguments, too.
+    """Run the stages under DVC: `dvc repro` with this environment's Python. It takes DVC's own arguments as well.
 
     Examples: lostwax repro, lostwax repro train, lostwax repro --dry -w shoes
     """

@@ -19,7 +19,10 @@ def up(
     workspace: WorkspaceOption = HERE,
     port: Annotated[int | None, typer.Option(help="The server's port; by default 4200, or a free one.")] = None,
 ) -> None:
-    """Start a Prefect server, the deployment and a worker on this machine; they outlive this command."""
+    """Start a Prefect server, the deployment and a worker on this machine. They go on after this command.
+
+    Examples: lostwax up, lostwax up --port 4300
+    """
     from flows.background import up as start
 
     running = start(Workspace.find(workspace), port, say)
@@ -27,7 +30,10 @@ def up(
 
 
 def down(workspace: WorkspaceOption = HERE) -> None:
-    """Stop what `lostwax up` started, and nothing else. Runs in progress stop too; the next one resumes."""
+    """Stop what `lostwax up` started, and nothing else. A run in progress stops as well; the next one resumes.
+
+    Example: lostwax down
+    """
     from flows.background import down as stop
 
     stopped = stop(Workspace.find(workspace))
@@ -38,7 +44,10 @@ def down(workspace: WorkspaceOption = HERE) -> None:
 
 
 def deploy(workspace: WorkspaceOption = HERE, pool: PoolOption = POOL, api: ApiOption = None) -> None:
-    """Register the flow for this workspace on a Prefect server, for the workers of a pool."""
+    """Register the flow for this workspace on a Prefect server, for the workers of a pool.
+
+    Example: lostwax deploy --api http://HOST:4200/api
+    """
     from flows.deployment import deploy as register
     from flows.deployment import find_api
 
@@ -48,7 +57,10 @@ def deploy(workspace: WorkspaceOption = HERE, pool: PoolOption = POOL, api: ApiO
 
 
 def worker(workspace: WorkspaceOption = HERE, pool: PoolOption = POOL, api: ApiOption = None) -> None:
-    """Run a worker of a pool here, until it is stopped."""
+    """Run a worker of a pool here, until it is stopped.
+
+    Example: lostwax worker --api http://HOST:4200/api
+    """
     from flows.deployment import find_api, run_worker
 
     found = Workspace.find(workspace)

@@ -13,11 +13,14 @@ from tasks.order import ORDER
 from tasks.workspace import Workspace
 
 MAX_REASONS, MAX_LABELS = 10, 3
-"""How much of what failed `status` tells."""
+"""How many reasons `status` prints, and how many items it names for each."""
 
 
 def status(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> None:
-    """Where every stage stands, who works on it, and what failed and why."""
+    """Show where every stage stands, who is working on it, and what failed and why.
+
+    Examples: lostwax status, lostwax status --json
+    """
     from tasks.engine.standing import status as standings
 
     stages = standings(Workspace.find(workspace), ORDER)

@@ -23,7 +23,10 @@ def teacher_try(
     workspace: WorkspaceOption = HERE,
     overrides: SetOption = NONE,
 ) -> None:
-    """One object through a teacher: mesh, picture, seconds and peak memory."""
+    """Run one object through a teacher. Writes the mesh and a picture; prints seconds and peak memory.
+
+    Example: lostwax teacher try hunyuan3d cup.jpg -o cup.glb
+    """
     from tasks.commands.try_teacher import try_teacher
 
     found, params, _ = open_workspace(workspace, overrides)
@@ -34,10 +37,13 @@ def teacher_try(
 def teacher_setup(
     name: Annotated[str, typer.Argument(help="The teacher.")],
     accept_licence: Annotated[bool, typer.Option(help="Install; else only sizes and licence are shown.")] = False,
-    python: Annotated[str, typer.Option(help="The interpreter that it is made from.")] = sys.executable,
+    python: Annotated[str, typer.Option(help="The interpreter to make it from.")] = sys.executable,
     workspace: WorkspaceOption = HERE,
 ) -> None:
-    """Make a teacher's own Python environment, at pinned revisions."""
+    """Make a teacher's own Python environment, at pinned revisions.
+
+    Examples: lostwax teacher setup hunyuan3d, lostwax teacher setup hunyuan3d --accept-licence
+    """
     from models.errors import Unavailable
     from models.hosting.environments import SetupFailed, describe, setup
 

@@ -16,10 +16,13 @@ from tasks.workspace import Workspace
 
 def gc(
     workspace: WorkspaceOption = HERE,
-    dry_run: Annotated[bool, typer.Option(help="Only say what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only say what would be deleted.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Forget superseded items and trials, and gather small shards. What is published stays."""
+    """Delete trials and results that newer ones have replaced, and merge small shards. What is published stays.
+
+    Examples: lostwax gc --dry-run, lostwax gc
+    """
     from tasks.commands.gc import collect, forget_trials
 
     found = Workspace.find(workspace)
@@ -38,10 +41,13 @@ def gc(
 
 def doctor(
     workspace: WorkspaceOption = HERE,
-    verify: Annotated[bool, typer.Option(help="Read every shard and compare it with its digest.")] = False,
+    verify: Annotated[bool, typer.Option(help="Also read every shard and compare its bytes with its name.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check this machine and the workspace; every complaint says what to do."""
+    """Check this machine and the workspace. Every complaint says what to do.
+
+    Examples: lostwax doctor, lostwax doctor --verify
+    """
     from tasks.commands.doctor import examine
 
     checks = examine(workspace, verify=verify)
