@@ -13,11 +13,11 @@ export NUMBA_CACHE_DIR := $(CURDIR)/$(VENV)/numba
 demo: setup  ## the main job on generated shoes: CPU, offline, a few minutes
 	python -P -m benchmarks.demo
 
-test: setup  ## every test that needs no GPU
+test: setup  ## the tests, except slow ones and those that need a GPU
 	pytest -n 2 --dist loadfile -m "not slow and not gpu"
 
-chaos: setup  ## the fault tests at full counts
-	pytest -m slow tests/faults tests/flows
+chaos: setup  ## the slow tests: fault tests at full counts, servers, long trainings
+	pytest -m "slow and not gpu"
 
 bench: setup  ## the figures in the README
 	python -m benchmarks

@@ -73,6 +73,7 @@ def run_stages(
     Raises StageEnded, StageFailed, HeldByAnother, ValueError.
     """
     params = load_params(workspace.params_file, overrides)
+    params.check_device()
     versions = check_versions(workspace, params)
     lock = DvcLock(workspace)
     if overrides:

@@ -120,11 +120,13 @@ def _signature(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _resolve(text: str, params: dict[str, Any]) -> str:
-    """dvc.yaml's `${a.b}` in a dependency."""
+def _resolve(text: str, params: Any) -> str:
+    """dvc.yaml's `${a.b}` in a dependency; as it stands where params.yaml leaves it out, which DVC will then say."""
     if not text.startswith("${"):
         return text
-    value: Any = params
+    value = params
     for part in text[2:-1].split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return text
         value = value[part]
     return str(value)

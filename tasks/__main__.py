@@ -37,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         workspace = Workspace.find(chosen.workspace)
         stage = load_stage(chosen.stage)
         params = load_params(workspace.params_file, chosen.overrides)
+        params.check_device()
         versions = check_versions(workspace, params)
     except (ValueError, FileNotFoundError) as error:
         return _say(str(error), WRONG_USAGE)

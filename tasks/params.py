@@ -14,8 +14,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from models import plugins
+from models.machine import num_gpus
 from models.names import there_are
 from models.params import Block
+from tasks.engine.outcome import counted
 from tasks.engine.stage import Stage
 from tasks.order import ORDER, load_stage
 from tasks.yaml_file import KeyPath, parse_value, read_yaml
@@ -167,6 +169,16 @@ class Params:
         for family in PLUGIN_FAMILIES:
             for name in self._family(family):
                 self._check_plugin(family, str(name), (family, str(name)))
+
+    def check_device(self) -> None:
+        """Raises ValueError for a GPU in `run.device` that this machine, which is to run it, does not have."""
+        kind, _, index = self.run.device.partition(":")
+        if kind == "cuda" and int(index or 0) >= (have := num_gpus()):
+            origin = self._origins.of(("run", "device"))
+            raise ValueError(
+                f"{origin}: run.device is {self.run.device}, and this machine has {counted(have, 'GPU')}; "
+                "set it to auto or cpu"
+            )
 
     def _check_plugin(self, family: str, name: str, path: KeyPath) -> None:
         """path: what names the plug-in."""

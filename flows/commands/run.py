@@ -35,6 +35,7 @@ def run(
     run_order(ORDER, until)
     overrides = [*overrides, *([f"ingest.limit={limit}"] if limit is not None else [])]
     params = load_params(found.params_file, overrides)
+    params.check_device()
     check_versions(found, params)
     stop_at = deadline_of(budget, params.run.price_per_gpu_hour)
     from flows.local import run_here

@@ -54,7 +54,7 @@ ACCEPTED = {
     "inbox_missing": ("ingest", "inbox", "/nonexistent/photos"),  # ingest says that there is no such folder
     "inbox_tilde": ("ingest", "inbox", "~/photos"),
     "source_no_path": ("ingest", "limit", None),  # the same for a folder in the inbox
-    "no_such_gpu": ("run", "device", "cuda:7"),  # the machine that runs it says what there is
+    "no_such_gpu": ("run", "device", "cuda:7"),  # another machine may have it: see below
     "nulls": ("views", "size_px", 256),
     "quoted_number": ("views", "size_px", 64),
 }
@@ -87,6 +87,27 @@ def test_what_is_merely_unusual_is_read(case):
     params = load_params(CASES / f"{case}.yaml")
     found = getattr(params.run if block == "run" else params.stage(block), key)
     assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "words"),
+    [
+        ("cuda:7", 2, "line 2: run.device is cuda:7, and this machine has 2 GPUs; set it to auto or cpu"),
+        ("cuda", 0, "line 2: run.device is cuda, and this machine has 0 GPUs; set it to auto or cpu"),
+        ("cuda:1", 2, None),
+        ("auto", 0, None),
+    ],
+)
+def test_a_gpu_that_is_not_there_is_told_before_a_run_and_not_before_a_plan(tmp_path, monkeypatch, device, gpus, words):
+    monkeypatch.setattr("tasks.params.num_gpus", lambda: gpus)
+    path = tmp_path / "params.yaml"
+    path.write_text(f"run:\n  device: {device}\n")
+    params = load_params(path)
+    if words is None:
+        params.check_device()
+    else:
+        with pytest.raises(ValueError, match=words):
+            params.check_device()
 
 
 def refusal(tmp_path: Path, text: str, *overrides: str) -> str:
