@@ -56,7 +56,8 @@ def refusal(words: Sequence[str], folder: Path, code: int, environment: Mapping[
 @pytest.fixture(scope="module")
 def ingested(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace with one ingested photo. Tests leave it as they found it."""
-    workspace = make_workspace(tmp_path_factory.mktemp("surroundings") / "w", {})
+    params = {"ingest": {"inbox": "inbox", "sources": [{"source": "folder"}]}}
+    workspace = make_workspace(tmp_path_factory.mktemp("surroundings") / "w", params)
     encoded = io.BytesIO()
     Image.new("RGB", (64, 64), "red").save(encoded, "PNG")
     (workspace.root / "inbox" / "cup.png").write_bytes(encoded.getvalue())
