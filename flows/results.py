@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from models.casts import known_metrics
+from models.casts import PARTS, known_metrics
 from models.metric import Metric
 from tasks.workspace import Workspace
 
@@ -21,8 +21,6 @@ METHODS = {
     "icosphere_fit": "best icosphere fit (the student's ceiling)",
 }
 MOST_METRICS = 4
-PARTS = ("accuracy", "completeness")
-"""Halves of the Chamfer distance: left to metrics.json."""
 
 
 def results_table(workspace: Workspace) -> Table | None:

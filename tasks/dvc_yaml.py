@@ -54,14 +54,16 @@ def merged(text: str) -> str:
 
 
 def _entry(stage: Stage) -> dict[str, Any]:
-    outs = ["items.jsonl", "shards", "failures.json", *(name for name in stage.publishes if name not in stage.plots)]
+    published = (name for name in stage.publishes if name not in stage.plots)
+    outs = ["items.jsonl", "shards", "failures.json", "metrics.json", *published]
     entry: dict[str, Any] = {
         "cmd": f"python -P -m tasks {stage.name}",
         "deps": _deps(stage),
         "params": _params(stage),
         "outs": [{f"artifacts/{stage.name}/{name}": PERSIST} for name in outs],
-        "metrics": [{f"artifacts/{stage.name}/metrics.json": PERSIST}],
     }
+    if type(stage).scores is not Stage.scores:
+        entry["metrics"] = [{f"artifacts/{stage.name}/scores.json": PERSIST}]
     if stage.plots:
         plots = {f"artifacts/{stage.name}/{name}": {**PERSIST, **axes} for name, axes in stage.plots.items()}
         entry["plots"] = [{path: settings} for path, settings in plots.items()]

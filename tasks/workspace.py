@@ -75,7 +75,7 @@ class Workspace:
 
     def scores_file(self, stage: str) -> Path:
         """A few of the metrics, narrow enough for `dvc metrics show`."""
-        return self.artifacts(stage) / "scores.json"
+        return self.published(stage) / "scores.json"
 
 
 def template(name: str) -> Path:

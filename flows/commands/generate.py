@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.options import HERE, NONE, JsonOption, WorkspaceOption, open_workspace
-from flows.commands.printing import console, make_table, print_json, say
+from flows.commands.printing import make_table, print_json, say, show_table
 
 
 def generate(
@@ -60,7 +60,7 @@ def students(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> 
             f"{student.bytes / 1e6:.1f}",
             f"{student.seconds:.0f} s" if student.seconds is not None else "elsewhere",
         )
-    console().print(table)
+    show_table(table)
 
 
 def export_encoder(

@@ -26,6 +26,9 @@ from types import ModuleType
 from models import plugins
 from models.metric import Metric
 
+PARTS = ("accuracy", "completeness")
+"""Halves of the Chamfer distance, which short tables leave out."""
+
 Cast = object
 """An instance of some kind's CAST class, in the canonical frame."""
 

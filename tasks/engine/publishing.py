@@ -48,6 +48,8 @@ class Publisher:
         published = read_items(path)
         metrics = {"items": counts} | self._stage.metrics(published.values(), context)
         self._publish_metrics(metrics)
+        if (scores := self._stage.scores(metrics, context)) is not None:
+            self._write(self._workspace.scores_file(self._stage.name), _indented(scores))
         if self._stage.product and (own := published.get(self._stage.name)):
             self._publish_files(own)
 
@@ -87,8 +89,7 @@ class Publisher:
         reader.close()
 
     def _publish_metrics(self, metrics: Mapping[str, Any]) -> None:
-        text = json.dumps(metrics, indent=1, sort_keys=True) + "\n"
-        self._write(self._workspace.metrics_file(self._stage.name), text.encode())
+        self._write(self._workspace.metrics_file(self._stage.name), _indented(metrics))
 
     def _write(self, path: Path, data: bytes) -> None:
         self._note_change(path, write_if_changed(path, data))
@@ -102,6 +103,10 @@ class Publisher:
         """A file that was damaged is whole again. DVC must not replace it by a damaged copy of its own."""
         if changed:
             self._cache.drop_damaged_copy(path)
+
+
+def _indented(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, indent=1, sort_keys=True).encode() + b"\n"
 
 
 def check_published(workspace: Workspace, name: str, stats: StatCache, cache: DvcCache) -> None:

@@ -33,11 +33,12 @@ def test_dependencies_are_the_upstreams_items_and_nothing_else(name):
 @pytest.mark.parametrize("name", ORDER)
 def test_outputs_persist_and_are_those_of_the_protocol(name):
     stage = load_stage(name)
-    expected = {f"artifacts/{name}/{file}" for file in ("items.jsonl", "shards", "failures.json", *stage.publishes)}
+    files = ("items.jsonl", "shards", "failures.json", "metrics.json", *stage.publishes)
     outs = [*STAGES[name]["outs"], *STAGES[name].get("plots", [])]
-    assert set(names(outs)) == expected
-    assert names(STAGES[name]["metrics"]) == [f"artifacts/{name}/metrics.json"]
-    for entry in [*outs, *STAGES[name]["metrics"]]:
+    assert set(names(outs)) == {f"artifacts/{name}/{file}" for file in files}
+    metrics = STAGES[name].get("metrics", [])
+    assert names(metrics) == (["artifacts/evaluate/scores.json"] if name == "evaluate" else [])
+    for entry in [*outs, *metrics]:
         assert next(iter(entry.values()))["persist"] is True
 
 

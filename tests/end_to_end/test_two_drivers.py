@@ -113,10 +113,11 @@ def test_the_flow_makes_everything_that_scripts_rely_on(finished: Path) -> None:
 def test_dvc_plots_the_training_and_shows_the_scores_within_a_terminal(finished: Path) -> None:
     plots = json.loads(command([str(BIN / "dvc"), "plots", "show", "--json"], finished, 0).stdout)["data"]
     rows = plots["artifacts/train/epochs.json"][0]["content"]["data"]["values"]
-    assert [row["epoch"] for row in rows] == [1, 2]
+    assert rows
+    assert all(row.keys() == rows[0].keys() for row in rows)
     shown = command([str(BIN / "dvc"), "metrics", "show"], finished, 0).stdout
     header, scores = (line.split() for line in shown.splitlines())
-    assert header == ["Path", "chamfer", "iou", "items", "normals", "teacher_chamfer"]
+    assert header == ["Path", "chamfer", "fscore", "iou", "items", "normal_consistency"]
     assert scores[0] == "artifacts/evaluate/scores.json"
     assert max(map(len, shown.splitlines())) < 100
 

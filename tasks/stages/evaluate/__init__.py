@@ -134,6 +134,11 @@ class Evaluate(Stage):
         block: EvaluateParams = context.params.stage(self.name)
         return summarise(records, block.split, block.protocol(), block.seed)
 
+    def scores(self, metrics: Mapping[str, Json], context: Context) -> dict[str, Json]:
+        from tasks.stages.evaluate.summary import scores
+
+        return scores(metrics, context.params.stage(self.name).split)
+
 
 class _Methods:
     """What each method reads of an item."""

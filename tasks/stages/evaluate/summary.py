@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import TypeVar
 
 from models import plugins
+from models.casts import PARTS, known_metrics
 from models.metric import Metric
 from models.metrics import Protocol
 from models.metrics.intervals import Interval, mean_interval, ratio_interval
@@ -18,6 +19,8 @@ from tasks.stages.evaluate.results import Evaluated, by_item
 
 T = TypeVar("T")
 
+MOST_SCORES = 4
+"""`dvc metrics show` prints each figure as a column."""
 MOST_ROWS = 200
 """Items are listed one by one below this number."""
 
@@ -60,6 +63,14 @@ def summarise(records: Iterable[Record], split: str, protocol: Protocol, seed: i
     if len(true) < MOST_ROWS:
         summary["per_item"] = [_row(item, lead) for item in true]
     return summary
+
+
+def scores(summary: Mapping[str, Json], split: str) -> dict[str, Json]:
+    """The student's leading figures, of the items with truth; where none has any, the proxies of the others."""
+    pool = summary[split] if summary[split]["num_items"] else summary.get("proxy", summary[split])
+    figures = pool.get(STUDENT, {})
+    shown = [metric.name for metric in known_metrics() if metric.name in figures and metric.name not in PARTS]
+    return {"items": pool["num_items"], **{name: figures[name] for name in shown[:MOST_SCORES]}}
 
 
 def leading_metric(items: Iterable[Evaluated]) -> Metric:

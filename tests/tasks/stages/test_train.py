@@ -89,12 +89,6 @@ def test_the_product_is_weights_description_and_history(output):
     assert history["epochs"][-1]["val_chamfer"] >= output.quality["val_chamfer"]
 
 
-def test_rows_for_dvc_plots_have_equal_keys():
-    rows = [{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0, "val_chamfer": 0.5}]
-    assert _with_equal_keys(rows) == [{"epoch": 1, "loss": 2.0, "val_chamfer": None}, rows[1]]
-    assert _with_equal_keys([]) == []
-
-
 def test_its_quality_says_how_many_items_it_saw(output):
     counts = {name: output.quality[name] for name in ("num_train", "num_val", "num_without_truth", "num_reduced")}
     assert counts == {"num_train": 6, "num_val": 1, "num_without_truth": 0, "num_reduced": 0}
