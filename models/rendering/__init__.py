@@ -36,6 +36,9 @@ __all__ = [
 REACH = 1.0
 """Distance from the origin within which everything is drawn; the canonical box reaches .866."""
 
+NEAREST = 0.01
+"""Distance from the camera within which nothing is drawn."""
+
 
 @dataclass(frozen=True)
 class Renders:
@@ -117,8 +120,9 @@ def _aim(scene: Any, camera_node: Any, camera: Camera) -> None:
     lens = camera_node.camera
     lens.fx, lens.fy, lens.cx, lens.cy = fx, fy, cx, cy
     distance = float(np.linalg.norm(camera.centre_3))
+    lens.znear = NEAREST  # before zfar, which must stay above it
     lens.zfar = distance + REACH
-    lens.znear = max(distance - REACH, 0.01)
+    lens.znear = max(distance - REACH, NEAREST)
     scene.set_pose(camera_node, np.linalg.inv(camera.world_to_camera_44) @ np.diag([1.0, -1.0, -1.0, 1.0]))
 
 

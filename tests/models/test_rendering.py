@@ -56,6 +56,23 @@ def centroid_px(renders: Renders, view: int) -> np.ndarray:
     return np.array([(alpha_HW * columns).sum(), (alpha_HW * rows).sum()]) / alpha_HW.sum()
 
 
+def test_dark_vertex_colours_stay_dark_in_every_pixel():
+    mesh = sphere()
+    rng = np.random.default_rng(0)
+    colours_N4 = np.full((len(mesh.vertices_N3), 4), 255, np.uint8)
+    colours_N4[:, :3] = rng.choice([0, 30], (len(mesh.vertices_N3), 3))  # neighbours differ: extrapolated below 0
+    rgba_HW4 = render(Mesh(mesh.vertices_N3, mesh.faces_F3, colours_N4), [camera(30, 20)], SIZE_PX).rgba_VHW4[0]
+    inside_HW = rgba_HW4[..., 3] == 255
+    assert rgba_HW4[inside_HW, :3].max() < 130
+
+
+def test_cameras_may_come_in_any_order_of_distance():
+    far, near = (orbit_camera(0, 0, distance, 20, SIZE_PX) for distance in (6.0, 2.7))
+    renders = render(sphere(), [far, near, far], SIZE_PX)
+    np.testing.assert_array_equal(renders.rgba_VHW4[0], renders.rgba_VHW4[2])
+    assert renders.rgba_VHW4[1, ..., 3].sum() > renders.rgba_VHW4[0, ..., 3].sum()
+
+
 def test_alpha_of_a_sphere_covers_its_disc():
     focal_px = SIZE_PX / 2 / np.tan(np.radians(FOV_DEG) / 2)
     disc_px = np.pi * (focal_px * RADIUS / np.sqrt(DISTANCE**2 - RADIUS**2)) ** 2

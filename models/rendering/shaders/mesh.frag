@@ -40,7 +40,7 @@ void main()
     albedo *= pow(texel.rgb, vec3(GAMMA));
 #endif
 #ifdef COLOR_0_LOC
-    albedo *= pow(vertex_colour, vec3(GAMMA));
+    albedo *= pow(max(vertex_colour, 0.0), vec3(GAMMA));  // at rims it is extrapolated, below 0 where colours are dark
 #endif
 
     vec3 to_camera = normalize(cam_pos - world_position);
