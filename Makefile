@@ -10,10 +10,10 @@ export NUMBA_CACHE_DIR := $(CURDIR)/$(VENV)/numba
 
 .PHONY: demo test chaos bench lint setup lock clean
 
-demo: setup  ## the main job on generated shoes: CPU, offline, a few minutes
+demo: setup matte-model  ## the main job on generated shoes: CPU, offline, a few minutes
 	python -P -m benchmarks.demo
 
-test: setup  ## the tests, except slow ones and those that need a GPU
+test: setup matte-model  ## the tests, except slow ones and those that need a GPU
 	pytest -n 2 --dist loadfile -m "not slow and not gpu"
 
 chaos: setup  ## the slow tests: fault tests at full counts, servers, long trainings
@@ -38,6 +38,10 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python --editable .
 	@python -P -c 'from models.rendering.context import gl_context; gl_context()' 2>/dev/null || $(MAKE) --no-print-directory install-gl
 	@touch $@
+
+.PHONY: matte-model
+matte-model: setup  ## what cuts objects out of photos, 4.6 MB; where it cannot be had, photos wait and all else goes on
+	@lostwax fetch-model u2netp || true
 
 .PHONY: install-gl
 install-gl:  ## headless OpenGL from Debian's packages

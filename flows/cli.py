@@ -40,6 +40,7 @@ VERBS = (
     generate.generate,
     generate.students,
     generate.export_encoder,
+    generate.fetch_model,
     server.up,
     server.down,
     server.deploy,

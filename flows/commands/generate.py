@@ -1,4 +1,4 @@
-"""`lostwax generate` and `export-encoder`: trained models at work."""
+"""`lostwax generate`, `students`, `export-encoder` and `fetch-model`: trained models at work."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from flows.commands.options import HERE, NONE, JsonOption, WorkspaceOption, open_workspace
 from flows.commands.printing import make_table, print_json, say, show_table
+from tasks.engine.outcome import StageFailed
 
 
 def generate(
@@ -76,3 +77,17 @@ def export_encoder(
     from models.export_encoder import export_encoder as export
 
     say(str(export(family, checkpoint, out, image_size)))
+
+
+def fetch_model(
+    name: Annotated[str, typer.Argument(help="A matte model that rembg publishes: u2netp, isnet-general-use, ...")],
+) -> None:
+    """Fetch a matte model to this machine, verified; one that is here already costs nothing."""
+    from models.errors import Unavailable
+    from models.mattes.rembg.published import PUBLISHED, fetch
+
+    try:
+        path = fetch(name)
+    except Unavailable as error:
+        raise StageFailed(str(error)) from error
+    say(f"{name} is at {path}; its terms: {PUBLISHED[name].licence}")

