@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from flows.results import results_table
+from flows.results import results_tables
 from flows.server import OwnServer, api_of, prefect_environment, require_answer, running_api
 from tasks.__main__ import describe
 from tasks.engine.outcome import OK, Outcome, Progress
@@ -136,8 +136,9 @@ class Terminal:
 
     def results(self, workspace: Workspace, stages: set[str]) -> None:
         """What the run led to: the table of an evaluation, the report's place."""
-        if "evaluate" in stages and (table := results_table(workspace)):
-            self.console.print(table)
+        if "evaluate" in stages:
+            for table in results_tables(workspace):
+                self.console.print(table)
         page = workspace.published("report") / "index.html"
         if "report" in stages and page.is_file():
             self.say(f"the page: {page}")

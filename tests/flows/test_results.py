@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.results import results_table
+from flows.results import results_tables
 from models.metrics import Protocol
 from tasks.collections.records import Record
 from tasks.stages.evaluate.methods import record_id
@@ -46,8 +46,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 def last_column(workspace: Workspace) -> dict[str, str]:
-    table = results_table(workspace)
-    assert table is not None
+    (table,) = results_tables(workspace)
     first, *_, last = table.columns
     return dict(zip(map(str, first.cells), map(str, last.cells), strict=True))
 
@@ -76,3 +75,34 @@ def test_both_comparisons_pair_the_same_items(workspace: Workspace) -> None:
     assert metrics["comparison"]["mean_shape"] == metrics["against_mean_shape"]["student"]
     assert metrics["comparison"]["teacher"]["ratio"] == pytest.approx(0.32 / 0.21, abs=1e-6)
     assert metrics["comparison"]["teacher"]["num_items"] == 2
+
+
+def test_items_without_truth_have_a_table_of_proxies(workspace: Workspace) -> None:
+    photo = []
+    for method, value in {"student": 0.0887, "mean_shape": 0.1}.items():
+        facts = {"item": "cup", "method": method, "basis": "proxy", "class": "cup", "kind": "mesh"}
+        quality = {"proxy_chamfer_to_teacher": value}
+        photo.append(make_record({}, item_id=record_id("cup", method), quality=quality, facts=facts))
+    metrics = summarise(photo, "test", Protocol(), seed=0)
+    workspace.metrics_file("evaluate").write_text(json.dumps(metrics))
+    (table,) = results_tables(workspace)
+    assert table.title == "1 item without truth, by proxies"
+    assert [str(column.header) for column in table.columns] == ["", "Chamfer to teacher"]
+    assert last_column(workspace) == {"student": "0.0887", "class mean shape": "0.1000"}
+
+
+def test_items_with_and_without_truth_have_a_table_each(workspace: Workspace) -> None:
+    metrics = json.loads(workspace.metrics_file("evaluate").read_text())
+    metrics["proxy"] = {"num_items": 2, "student": {"num_items": 2, "proxy_silhouette_iou": 0.9}}
+    workspace.metrics_file("evaluate").write_text(json.dumps(metrics))
+    assert [table.title for table in results_tables(workspace)] == [
+        "3 test items",
+        "2 items without truth, by proxies",
+    ]
+
+
+def test_nothing_evaluated_has_no_table(workspace: Workspace) -> None:
+    workspace.metrics_file("evaluate").write_text(json.dumps(summarise([], "test", Protocol(), seed=0)))
+    assert results_tables(workspace) == []
+    workspace.metrics_file("evaluate").unlink()
+    assert results_tables(workspace) == []
