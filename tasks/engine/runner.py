@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -22,6 +23,7 @@ from tasks.collections.ledger import Attempt, Ledger
 from tasks.collections.records import DamagedList, from_line, identity, read_items
 from tasks.collections.spool import recover
 from tasks.collections.statcache import StatCache
+from tasks.collections.summaries import known_failures
 from tasks.engine.dispatch import BrokenEnvironment, Dispatch, TooManyFailures, record_recovered
 from tasks.engine.labels import Labels
 from tasks.engine.outcome import (
@@ -221,9 +223,21 @@ class StageRun:
         except (ValueError, Unavailable) as error:
             raise StageFailed(f"{self._stage.name}: {error}") from error
         if plan.total == 0:
-            where = f"{self._stage.upstreams[0]} has no items for it" if self._stage.upstreams else "no source has any"
-            raise StageFailed(f"{self._stage.name}: nothing to do: {where}; `lostwax status` shows where items ended")
+            raise StageFailed(f"{self._stage.name}: nothing to do: {self._why_no_items()}")
         return plan
+
+    def _why_no_items(self) -> str:
+        """Where the items ended, and the most frequent reason."""
+        if not self._stage.upstreams:
+            return "no source has any"
+        upstream = self._stage.upstreams[0]
+        ended = Counter(
+            (entry["state"], entry["message"]) for entry in known_failures(self._workspace.failures_file(upstream))
+        )
+        if not ended:
+            return f"{upstream} has no items for it; `lostwax status` shows where items ended"
+        (state, reason), count = ended.most_common(1)[0]
+        return f"{upstream} has no items for it: {counted(count)} {state}: {reason}"
 
     def _encode(self, task: Task) -> dict[str, Any]:
         """The message that tells a worker all it needs of an item."""
@@ -268,6 +282,8 @@ class StageRun:
         if exhausted and (strict or share > limit):
             rule = "--strict allows none" if strict else f"run.max_failed_share allows {limit:.0%}"
             return TOO_MANY_FAILED, f"{counted(exhausted)} failed ({share:.0%}; {rule}); `lostwax status` shows why"
+        if counts["skipped"] == plan.total:
+            return OK, Counter(plan.skipped.values()).most_common(1)[0][0]
         within = [f"{counted(exhausted)} failed, within run.max_failed_share = {limit:.0%}"] if exhausted else []
         return OK, "; ".join([*within, *self._why_blocked(plan, dispatch), *([] if exhausted else plan.notes)])
 

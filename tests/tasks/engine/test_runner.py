@@ -19,6 +19,7 @@ from tasks.engine.dispatch import most_workers
 from tasks.engine.outcome import FAILED, OK, STOPPED, TOO_MANY_FAILED, Outcome, StageFailed
 from tasks.engine.planning import make_recipe, plan_stage, published_failures
 from tasks.engine.runner import run_stage
+from tasks.engine.stage import Stage
 from tasks.engine.standing import status
 from tasks.engine.upstreams import planning_context
 from tasks.engine.worker import open_upstream
@@ -388,6 +389,21 @@ def test_skipped_items_are_said_and_count_as_neither_done_nor_failed(workspace):
     outcome = run(workspace, strict=True)
     assert (outcome.exit_code, outcome.done, outcome.skipped) == (OK, 2, 1)
     assert failures(workspace)["photo"]["message"] == "it has no cameras"
+
+
+def test_where_every_item_is_skipped_the_stage_and_the_next_one_say_why(workspace):
+    class After(Toy):
+        name = "after"
+        upstreams = ("toy",)
+        wanted = Stage.wanted
+
+    photos = {f"photo{index}": {"skip": "it has no cameras"} for index in range(3)}
+    fill(workspace, photos | {"odd": {"skip": "it is odd"}})
+    outcome = run(workspace)
+    assert (outcome.exit_code, outcome.message) == (OK, "it has no cameras")
+    told = "after: nothing to do: toy has no items for it: 3 items skipped: it has no cameras"
+    with pytest.raises(StageFailed, match=told):
+        run_stage(After(), workspace, Params({}, [Toy(), After()]), {})
 
 
 def test_blocked_items_are_charged_nothing_and_tried_again_by_the_next_run(workspace):

@@ -233,6 +233,16 @@ def test_only_the_chosen_split_is_wanted(tmp_path: Path) -> None:
     assert [Evaluate().unwanted(item_id, context) for item_id in ("test-a", "new")] == [None, None]
 
 
+def test_without_any_held_out_item_all_are_skipped_with_the_remedy(tmp_path: Path) -> None:
+    shop = Shop.stocked()
+    for stage in shop.upstreams.values():
+        stage.pop("test-a", None)
+    assert {(one.item, one.skip) for one in shop.wanted(tmp_path)} == {
+        (item_id, "no item is in the test split; add items, raise ingest.split, or set evaluate.split")
+        for item_id in ("train-a", "train-b")
+    }
+
+
 def test_an_items_records_have_ids_that_the_plan_can_foresee(tmp_path: Path) -> None:
     shop = Shop.stocked()
     wanted = shop.wanted(tmp_path)
