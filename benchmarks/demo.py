@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.views import canonical
 from tasks.collections.ledger import Ledger
 from tasks.order import ORDER
 from tasks.workspace import Workspace
@@ -85,6 +84,7 @@ def num_recomputed(workspace: Workspace, stage: str) -> int:
 def picture_of_unseen_shoe(path: Path) -> None:
     """The left view of a shoe that no stage has seen, as a photo with its background removed."""
     from models.cameras import NAMED_AZIMUTHS_DEG, orbit_camera
+    from models.geometry import canonical
     from models.rendering import render
     from models.shapes import make
     from models.views import encode_png

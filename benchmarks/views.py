@@ -11,7 +11,7 @@ import statistics
 import time
 
 from models.cameras import orbit_camera
-from models.geometry import Mesh
+from models.geometry import canonical
 from models.rendering import render
 from models.shapes import make
 
@@ -37,12 +37,6 @@ def measure(size_px: int, platform: str) -> dict[str, float | int | str]:
         "triangles": round(statistics.mean(len(mesh.faces_F3) for mesh in meshes)),
         "views_a_second": statistics.median(rates),
     }
-
-
-def canonical(mesh: Mesh) -> Mesh:
-    """The mesh centred, its longest side 1."""
-    low, high = mesh.vertices_N3.min(axis=0), mesh.vertices_N3.max(axis=0)
-    return Mesh((mesh.vertices_N3 - (low + high) / 2) / (high - low).max(), mesh.faces_F3, mesh.colours_N4)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.errors import BadInput
-from models.geometry import FloatArray
+from models.geometry import FloatArray, Mesh, face_areas, sample_surface
 
 SH_C0 = 0.28209479177387814
 """The constant spherical harmonic: RGB = .5 + SH_C0 * sh_dc."""
@@ -84,6 +84,30 @@ class Gaussians:
             opacity_logits_N=columns("opacity")[:, 0],
             sh_dc_N3=columns("f_dc_0", "f_dc_1", "f_dc_2"),
         )
+
+
+def splats_on(
+    mesh: Mesh,
+    normals_N3: npt.NDArray[np.float64],
+    colours_N3: FloatArray,
+    num_gaussians: int,
+    rng: np.random.Generator,
+) -> Gaussians:
+    """Flat Gaussians over the surface, area-uniform, wide enough to close it, coloured as the nearest vertex."""
+    from scipy.spatial import cKDTree
+
+    means_N3, _ = sample_surface(mesh, num_gaussians, rng)
+    _, nearest_N = cKDTree(mesh.vertices_N3).query(means_N3)
+    spacing = np.sqrt(face_areas(mesh).sum() / num_gaussians)
+    log_scales_N3 = np.tile(np.log([0.7 * spacing, 0.7 * spacing, 0.1 * spacing]), (num_gaussians, 1))
+    opacity = 0.95
+    return Gaussians(
+        means_N3=means_N3,
+        log_scales_N3=log_scales_N3.astype(np.float32),
+        rotations_N4=rotations_to(normals_N3[nearest_N].astype(np.float32)),
+        opacity_logits_N=np.full(num_gaussians, np.log(opacity / (1 - opacity)), np.float32),
+        sh_dc_N3=sh_dc_from_rgb(colours_N3[nearest_N]),
+    )
 
 
 def sh_dc_from_rgb(rgb_N3: npt.NDArray[np.float32]) -> FloatArray:

@@ -70,12 +70,37 @@ def weld(mesh: Mesh, digits: int = 6) -> Mesh:
     return Mesh(mesh.vertices_N3[first], faces[proper], colours)
 
 
+def canonical(mesh: Mesh) -> Mesh:
+    """The mesh centred by its box, its longest side 1; it has an extent."""
+    low_3, high_3 = mesh.vertices_N3.min(axis=0).astype(np.float64), mesh.vertices_N3.max(axis=0).astype(np.float64)
+    placed_N3 = (mesh.vertices_N3 - (low_3 + high_3) / 2) / (high_3 - low_3).max()
+    return Mesh(placed_N3.clip(-0.5, 0.5).astype(np.float32), mesh.faces_F3, mesh.colours_N4)
+
+
+def opaque(colours_N3: FloatArray) -> ByteArray:
+    """RGBA (N, 4) of colours in [0, 1]."""
+    rgba_N4 = np.concatenate([colours_N3, np.ones((len(colours_N3), 1), np.float32)], axis=1)
+    rounded: ByteArray = np.rint(rgba_N4 * 255).astype(np.uint8)
+    return rounded
+
+
 def face_areas(mesh: Mesh) -> npt.NDArray[np.float64]:
     """Area (F,) of each triangle."""
     corners_F33 = mesh.vertices_N3.astype(np.float64)[mesh.faces_F3]
     cross_F3 = np.cross(corners_F33[:, 1] - corners_F33[:, 0], corners_F33[:, 2] - corners_F33[:, 0])
     areas: npt.NDArray[np.float64] = np.linalg.norm(cross_F3, axis=1) / 2
     return areas
+
+
+def vertex_normals(mesh: Mesh) -> npt.NDArray[np.float64]:
+    """Area-weighted unit normals (N, 3)."""
+    corners_F33 = mesh.vertices_N3.astype(np.float64)[mesh.faces_F3]
+    cross_F3 = np.cross(corners_F33[:, 1] - corners_F33[:, 0], corners_F33[:, 2] - corners_F33[:, 0])
+    corner = mesh.faces_F3.reshape(-1)
+    count = len(mesh.vertices_N3)
+    normals = np.stack([np.bincount(corner, np.repeat(cross_F3[:, axis], 3), count) for axis in range(3)], axis=1)
+    unit: npt.NDArray[np.float64] = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
+    return unit
 
 
 def sample_surface(mesh: Mesh, num_points: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:

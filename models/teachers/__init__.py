@@ -1,16 +1,18 @@
 """Teachers: expensive image-to-3D methods whose outputs students learn from.
 
 A teacher is one module here: `Params` (its block), `NEEDS_CAMERAS` and `LICENCE` (what planning must know before it
-is loaded), and `create(params, site) -> Teacher`, which loads what is heavy, once in a worker. One that needs a GPU, or
-an environment of its own, lives in a host (`models.hosting`), says `USES_GPU = True`, and its block extends
+is loaded), and `create(params, site) -> Teacher`, which loads what is heavy, once in a worker. One that can do nothing
+with some views for another reason has an `unfit(names, has_cameras) -> str | None` that says why. One that needs a GPU,
+or an environment of its own, lives in a host (`models.hosting`), says `USES_GPU = True`, and its block extends
 `models.hosting.teacher.HostedParams`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy.typing as npt
@@ -86,3 +88,11 @@ class Teacher(Protocol):
     def close(self) -> None:
         """End what it has started."""
         ...
+
+
+def unfit(plugin: ModuleType, names: Collection[str], has_cameras: bool) -> str | None:
+    """Why a teacher's plug-in can do nothing with views of these names: "it needs cameras". None where it can."""
+    if plugin.NEEDS_CAMERAS and not has_cameras:
+        return "it needs cameras"
+    reason: str | None = plugin.unfit(names, has_cameras) if hasattr(plugin, "unfit") else None
+    return reason

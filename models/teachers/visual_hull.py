@@ -1,35 +1,39 @@
 """The visual hull: the largest shape that fits every silhouette (Laurentini 1994), coloured from the views.
 
     teacher = create(Params(), Site())
-    mesh, gaussians = teacher.generate(views, seed=0).casts     # views with cameras; the mesh is closed
+    mesh, gaussians = teacher.generate(views, seed=0).casts     # the mesh is closed, the Gaussians lie on it
 
-A classical method that needs no weights. It cannot see concavities that no silhouette shows, and it needs cameras.
-Silhouettes become signed distances (sub-pixel, from the antialiased alpha), whose minimum over the views is the hull's.
+A classical method that needs no weights. It cannot see concavities that no silhouette shows. Silhouettes become signed
+distances (sub-pixel, from the antialiased alpha), whose minimum over the views is the hull's. Photos without cameras
+need names: front or back, and left or right. They are taken to be seen from there (`models.nominal_cameras`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from models.cameras import Camera
-from models.errors import BadInput, EmptyOutput
-from models.gaussians import Gaussians, rotations_to, sh_dc_from_rgb
-from models.geometry import ByteArray, FloatArray, Mesh, face_areas, sample_surface
+from models.cameras import NAMED_AZIMUTHS_DEG, Camera
+from models.errors import BadInput
+from models.gaussians import splats_on
+from models.geometry import ByteArray, FloatArray, Mesh, canonical, opaque, vertex_normals
+from models.isosurface import main_components, zero_level
+from models.nominal_cameras import nominal_cameras, two_sides
 from models.params import Block
+from models.silhouettes import silhouette_distance
 from models.teachers import Site, TeacherOutput
-from models.topology import components, face_volumes
 from models.views import Views
 
-NEEDS_CAMERAS = True
+NEEDS_CAMERAS = False
 LICENCE = "none of its own: the outputs are derived from the views"
 
 HALF_BOX = 0.5
-FAINT = 0.02
-"""Coverage this close to none or all counts as such."""
+COARSE = 48
+"""Resolution at which nominal cameras are tried."""
 NEAR = 1e-3
 """Depth under which a point counts as behind the camera."""
 
@@ -54,6 +58,13 @@ def create(params: Params, site: Site) -> VisualHull:
     return VisualHull(params)
 
 
+def unfit(names: Collection[str], has_cameras: bool) -> str | None:
+    """Why nothing can be carved of views with these names; None where it can."""
+    if has_cameras or two_sides(names):
+        return None
+    return "it needs cameras, or photos named front or back and left or right (teach.teacher: classical takes any)"
+
+
 class VisualHull:
     """Carves silhouettes; see the module."""
 
@@ -68,18 +79,36 @@ class VisualHull:
     def generate(self, views: Views, *, seed: int, name: str = "item", rungs: int | None = None) -> TeacherOutput:
         """The hull of the views. `seed` only places the Gaussians; it has one rung.
 
-        Raises BadInput without cameras or where a silhouette is empty, EmptyOutput where they share no point.
+        Of photos without cameras its quality says from what elevation they seem to be taken, and how well they agree.
+        Raises BadInput for views that are `unfit` or show no object, EmptyOutput where they share no point.
         """
-        if views.cameras is None:
-            raise BadInput("a visual hull needs cameras, and these views have none")
+        if (reason := unfit(views.names, views.cameras is not None)) is not None:
+            raise BadInput(f"no visual hull of {', '.join(views.names)}: {reason}")
+        if views.cameras is not None:
+            mesh, colours_N3 = self._hull(views, views.cameras)
+            return self._output(mesh, colours_N3, seed)
+        named = views.select(tuple(NAMED_AZIMUTHS_DEG))
+        nominal = nominal_cameras(named.names, named.rgba_VHW4[..., 3], lambda cameras: self._coarse(named, cameras))
+        mesh, colours_N3 = self._hull(named, nominal.views)
+        quality = {"elevation_deg": nominal.elevation_deg, "agreement": round(nominal.agreement, 6)}
+        return replace(self._output(canonical(mesh), colours_N3, seed), quality=quality)
+
+    def _hull(self, views: Views, cameras: Sequence[Camera]) -> tuple[Mesh, FloatArray]:
+        """The hull, where the cameras place it, and the colours of its vertices."""
         params = self.params
-        volume = carve(views.rgba_VHW4[..., 3], views.names, views.cameras, params.resolution, params.alpha_threshold)
+        volume = carve(views.rgba_VHW4[..., 3], views.names, cameras, params.resolution, params.alpha_threshold)
         mesh = surface(volume, params.resolution, params.smoothing_cells, params.min_component_share)
-        normals_N3 = vertex_normals(mesh)
-        colours_N3 = project_colours(mesh, normals_N3, views.rgba_VHW4, views.cameras, 2.5 / params.resolution)
-        coloured = Mesh(mesh.vertices_N3, mesh.faces_F3, _rgba(colours_N3))
+        tolerance = 2.5 / params.resolution
+        return mesh, project_colours(mesh, vertex_normals(mesh), views.rgba_VHW4, cameras, tolerance)
+
+    def _output(self, mesh: Mesh, colours_N3: FloatArray, seed: int) -> TeacherOutput:
         rng = np.random.default_rng(seed)
-        return TeacherOutput((coloured, splats(mesh, normals_N3, colours_N3, params.num_gaussians, rng)))
+        gaussians = splats_on(mesh, vertex_normals(mesh), colours_N3, self.params.num_gaussians, rng)
+        return TeacherOutput((Mesh(mesh.vertices_N3, mesh.faces_F3, opaque(colours_N3)), gaussians))
+
+    def _coarse(self, views: Views, cameras: Sequence[Camera]) -> Mesh:
+        alpha_VHW, threshold = views.rgba_VHW4[..., 3], self.params.alpha_threshold
+        return surface(carve(alpha_VHW, views.names, cameras, COARSE, threshold), COARSE, 0.0, 0.0)
 
 
 def carve(
@@ -137,48 +166,16 @@ def _hull_distance(
     return distance_N
 
 
-def silhouette_distance(alpha_HW: ByteArray, threshold: float) -> FloatArray | None:
-    """Signed distance (H, W) in pixels of pixel centres to the silhouette's edge, positive inside; None if it is empty.
-
-    Edge pixels are partly covered, which tells where in the pixel the edge runs: distances are measured from there.
-    Exact for edges along rows and columns, within a third of a pixel for others.
-    """
-    from scipy import ndimage
-
-    coverage_HW = alpha_HW.astype(np.float32) / 255
-    inside_HW = coverage_HW >= threshold
-    if not inside_HW.any():
-        return None
-    partial_HW = (coverage_HW > FAINT) & (coverage_HW < 1 - FAINT)
-    beside_empty_HW = ndimage.minimum_filter(coverage_HW, footprint=_CROSS, mode="nearest") <= FAINT
-    edge_HW = partial_HW | ((coverage_HW >= 1 - FAINT) & beside_empty_HW)
-    if not edge_HW.any():
-        return np.full(alpha_HW.shape, float(max(alpha_HW.shape)), np.float32)
-    distance_HW, (row_HW, column_HW) = ndimage.distance_transform_edt(~edge_HW, return_indices=True)
-    depth_in_pixel_HW = coverage_HW[row_HW, column_HW] - threshold
-    signed_HW: FloatArray = (np.where(inside_HW, distance_HW, -distance_HW) + depth_in_pixel_HW).astype(np.float32)
-    return signed_HW
-
-
 def surface(volume: FloatArray, resolution: int, smoothing_cells: float, min_component_share: float) -> Mesh:
     """Closed mesh of the volume's zero level. Raises EmptyOutput when nothing lies inside."""
     from scipy import ndimage
-    from skimage.measure import marching_cubes
 
     if smoothing_cells > 0:
         volume = ndimage.gaussian_filter(volume, smoothing_cells, mode="nearest")
-    inside = volume > 0
-    if not inside.any():
-        raise EmptyOutput("nothing is left of the volume: the silhouettes share no point, or the object is too thin")
-    start, stop = _bounds(inside)
-    block = np.ascontiguousarray(volume[tuple(slice(low, high) for low, high in zip(start, stop, strict=True))])
-    floor = np.float32(1e-3 / resolution)  # off the lattice points: the level never passes through a vertex
-    block = np.where(block > 0, np.maximum(block, floor), np.minimum(block, -floor))
-    vertices, faces, _, _ = marching_cubes(block, 0.0)
-    positions = (vertices + start) / resolution + _axis(resolution)[0]
-    outward_F3 = np.ascontiguousarray(faces[:, ::-1], np.int32)  # skimage winds them for arrays in (z, y, x) order
-    mesh = Mesh(positions.clip(-HALF_BOX, HALF_BOX).astype(np.float32), outward_F3)
-    return _main_components(mesh, min_component_share)
+    vertices_N3, faces_F3 = zero_level(volume, 1 / resolution)
+    positions_N3 = vertices_N3 / resolution + _axis(resolution)[0]
+    mesh = Mesh(positions_N3.clip(-HALF_BOX, HALF_BOX).astype(np.float32), faces_F3)
+    return main_components(mesh, min_component_share)
 
 
 def project_colours(
@@ -211,53 +208,8 @@ def project_colours(
     return colours
 
 
-def splats(
-    mesh: Mesh,
-    normals_N3: npt.NDArray[np.float64],
-    colours_N3: FloatArray,
-    num_gaussians: int,
-    rng: np.random.Generator,
-) -> Gaussians:
-    """Flat Gaussians over the surface, area-uniform, wide enough to close it, coloured as the nearest vertex."""
-    from scipy.spatial import cKDTree
-
-    means_N3, _ = sample_surface(mesh, num_gaussians, rng)
-    _, nearest_N = cKDTree(mesh.vertices_N3).query(means_N3)
-    spacing = np.sqrt(face_areas(mesh).sum() / num_gaussians)
-    log_scales_N3 = np.tile(np.log([0.7 * spacing, 0.7 * spacing, 0.1 * spacing]), (num_gaussians, 1))
-    opacity = 0.95
-    return Gaussians(
-        means_N3=means_N3,
-        log_scales_N3=log_scales_N3.astype(np.float32),
-        rotations_N4=rotations_to(normals_N3[nearest_N].astype(np.float32)),
-        opacity_logits_N=np.full(num_gaussians, np.log(opacity / (1 - opacity)), np.float32),
-        sh_dc_N3=sh_dc_from_rgb(colours_N3[nearest_N]),
-    )
-
-
-def vertex_normals(mesh: Mesh) -> npt.NDArray[np.float64]:
-    """Area-weighted unit normals (N, 3)."""
-    corners_F33 = mesh.vertices_N3.astype(np.float64)[mesh.faces_F3]
-    cross_F3 = np.cross(corners_F33[:, 1] - corners_F33[:, 0], corners_F33[:, 2] - corners_F33[:, 0])
-    corner = mesh.faces_F3.reshape(-1)
-    count = len(mesh.vertices_N3)
-    normals = np.stack([np.bincount(corner, np.repeat(cross_F3[:, axis], 3), count) for axis in range(3)], axis=1)
-    unit: npt.NDArray[np.float64] = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
-    return unit
-
-
-_CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)
-
-
 def _axis(resolution: int) -> npt.NDArray[np.float64]:
     return np.arange(-1, resolution + 2) / resolution - HALF_BOX
-
-
-def _bounds(inside: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The box of the inside, and one lattice point more on each side (which the lattice's own margin provides)."""
-    spans = [np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    start = np.array([span[0] - 1 for span in spans]).clip(0)
-    return start, np.array([span[-1] + 2 for span in spans])
 
 
 def _bilinear(image_HWC: FloatArray, pixels_N2: npt.NDArray[np.float64]) -> FloatArray:
@@ -284,21 +236,3 @@ def _nearest_depth(cells_N2: npt.NDArray[np.float64], depth_N: npt.NDArray[np.fl
     np.minimum.at(nearest, cell_N, depth_N)
     found: npt.NDArray[np.float64] = nearest[cell_N]
     return found
-
-
-def _main_components(mesh: Mesh, min_share: float) -> Mesh:
-    """The pieces whose volume is at least min_share of the largest one's. Enclosed bubbles (negative volume) go."""
-    piece_N = components(mesh)
-    first_corner_F = mesh.faces_F3[:, 0]
-    volumes = np.bincount(piece_N[first_corner_F], face_volumes(mesh))
-    kept_N = (volumes >= max(min_share * volumes.max(), 1e-12))[piece_N]
-    if not kept_N.any():
-        raise EmptyOutput("no piece of the hull encloses a volume")
-    renumbered_N = np.cumsum(kept_N, dtype=np.int32) - 1
-    return Mesh(mesh.vertices_N3[kept_N], renumbered_N[mesh.faces_F3[kept_N[first_corner_F]]])
-
-
-def _rgba(colours_N3: FloatArray) -> ByteArray:
-    opaque = np.concatenate([colours_N3, np.ones((len(colours_N3), 1), np.float32)], axis=1)
-    rgba: ByteArray = np.rint(opaque * 255).astype(np.uint8)
-    return rgba

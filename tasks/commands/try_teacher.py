@@ -12,9 +12,10 @@ from models import plugins
 from models.errors import BadInput, BrokenMachine, EmptyOutput, ItemFailed, Unavailable
 from models.geometry import Mesh
 from models.onnx import Machine
+from models.teachers import unfit
 from models.views import Views, encode_png
 from tasks.collections.files import write_atomically
-from tasks.commands.generate import read_images
+from tasks.commands.generate import by_view, read_images
 from tasks.engine.outcome import StageFailed, counted
 from tasks.engine.stage import Context
 from tasks.engine.worker import resolve_device
@@ -35,8 +36,8 @@ def try_teacher(workspace: Workspace, params: Params, name: str, images: list[Pa
     if out.suffix.lower() != ".glb":
         raise ValueError(f"{out}: the mesh is written as .glb")
     module = plugins.load("teachers", name)
-    if module.NEEDS_CAMERAS:
-        raise ValueError(f"the {name} teacher needs cameras, and images from outside have none")
+    if reason := unfit(module, by_view(images), has_cameras=False):
+        raise ValueError(f"the {name} teacher can do nothing with these images: {reason}")
     if hasattr(module, "find_files"):
         raise ValueError(f"the {name} teacher reads what was made elsewhere: there is nothing to try it with")
     try:

@@ -24,7 +24,7 @@ from models.hosting.client import HostLimits
 from models.hosting.ladder import Evidence
 from models.needs import TEACHER
 from models.params import Block
-from models.teachers import Site, Teacher, TeacherOutput
+from models.teachers import Site, Teacher, TeacherOutput, unfit
 from models.views import Views, decode_rgba
 from tasks.collections.files import file_sha256
 from tasks.collections.ledger import Ledger
@@ -39,7 +39,7 @@ LATENTS = "latents.npz"
 class TeachParams(Block):
     """The `teach` block."""
 
-    teacher: str = "visual_hull"
+    teacher: str = "classical"
     """Plug-in of models/teachers; its own block is `teachers.NAME`."""
     seed: int = Field(0, ge=0)
     """Every item draws its own seed from this and its id."""
@@ -90,11 +90,12 @@ class Teach(Stage):
             yield wanted if wanted.skip is not None else _with_files(wanted, files_of, teacher, context.digest)
 
     def skip(self, records: Mapping[str, Record], params: Any) -> str | None:
-        """A teacher that needs cameras has no use for photos."""
-        teacher = params.stage(self.name).teacher
-        if self._plugin(params).NEEDS_CAMERAS and CAMERAS not in records["matte"].files:
-            return f"the {teacher} teacher needs cameras, and this item has none (photos)"
-        return None
+        """Views that the teacher can do nothing with: for one that needs cameras, photos."""
+        files = records["matte"].files
+        reason = unfit(self._plugin(params), view_names(files), CAMERAS in files)
+        if reason is None:
+            return None
+        return f"the {params.stage(self.name).teacher} teacher can do nothing with it: {reason}"
 
     def reads(self, records: Mapping[str, Record], params: Any) -> Iterable[tuple[str, str]]:
         """The matted views and their cameras: labels do not change what a teacher makes."""
@@ -216,7 +217,7 @@ def _import_early() -> None:
 
 def read_views(item: Item) -> Views:
     """The item's matted views: the named ones first, then the others by name."""
-    present = [name.removeprefix(VIEW).removesuffix(".png") for name in item.names("matte", VIEW)]
+    present = view_names(item.names("matte"))
     names = [name for name in NAMED_AZIMUTHS_DEG if name in present]
     names += [name for name in present if name not in NAMED_AZIMUTHS_DEG]
     if not names:
@@ -227,6 +228,11 @@ def read_views(item: Item) -> Views:
         layout = json.loads(item.read("matte", CAMERAS))["views"]
         cameras = tuple(Camera.from_json(layout[name]) for name in names)
     return Views(tuple(names), np.stack(images), cameras)
+
+
+def view_names(files: Iterable[str]) -> list[str]:
+    """Names of the views among the files of a matted item."""
+    return sorted(name.removeprefix(VIEW).removesuffix(".png") for name in files if name.startswith(VIEW))
 
 
 def item_seed(seed: int, item_id: str) -> int:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import trimesh
 
-from models.cameras import Camera, orbit_camera
+from models.cameras import NAMED_AZIMUTHS_DEG, Camera, orbit_camera
+from models.crop import crop, square_around
 from models.errors import BadInput, EmptyOutput
-from models.geometry import sample_surface
+from models.geometry import Mesh, canonical, sample_surface
+from models.metrics import Protocol, Surface, compare
+from models.metrics.silhouettes import silhouette
+from models.silhouettes import silhouette_distance
 from models.teachers import Site, TeacherOutput, visual_hull
-from models.teachers.visual_hull import LICENCE, NEEDS_CAMERAS, Params, create, silhouette_distance
+from models.teachers.visual_hull import LICENCE, Params, create
 from models.topology import components, is_watertight, volume
 from models.views import Views
 
@@ -38,8 +43,11 @@ def sphere() -> TeacherOutput:
 
 
 def test_it_says_what_planning_must_know():
-    assert NEEDS_CAMERAS is True
     assert create(Params(), Site()).licence == LICENCE
+    assert visual_hull.unfit(["ring_00"], has_cameras=True) is None
+    assert visual_hull.unfit(["front", "right"], has_cameras=False) is None
+    for one_side in (["front"], ["front", "back"], ["left", "right"]):
+        assert "needs cameras, or photos" in str(visual_hull.unfit(one_side, has_cameras=False))
 
 
 def test_the_example_in_its_docstring_is_true():
@@ -153,10 +161,57 @@ def test_a_view_without_an_object_is_named():
         create(Params(resolution=32), Site()).generate(views, seed=0)
 
 
-def test_views_without_cameras_are_refused():
+def test_views_without_cameras_and_sides_are_refused():
     views = sphere_views()
-    with pytest.raises(BadInput, match="needs cameras"):
+    with pytest.raises(BadInput, match=r"no visual hull of ring_00, .*needs cameras"):
         create(Params(), Site()).generate(Views(views.names, views.rgba_VHW4), seed=0)
+
+
+def photos_of(mesh: Mesh, elevation_deg: float, names: tuple[str, ...] = tuple(NAMED_AZIMUTHS_DEG)) -> Views:
+    """What cameras on four sides see of a mesh, each view cut out by itself, as a matte leaves photos."""
+    images = []
+    for name in names:
+        camera = orbit_camera(NAMED_AZIMUTHS_DEG[name], elevation_deg, DISTANCE, FOV_DEG, 4 * SIZE_PX)
+        alpha_HW = silhouette(mesh, camera, 4 * SIZE_PX).astype(np.uint8) * 255
+        square = square_around(alpha_HW, padding=0.1, threshold=128)
+        assert square is not None
+        rgba_HW4 = np.dstack([np.full((*alpha_HW.shape, 3), GREY, np.uint8), alpha_HW])
+        images.append(crop(rgba_HW4, square, SIZE_PX))
+    return Views(names, np.stack(images))
+
+
+def duck() -> Mesh:
+    """A long, low body with a head at one end: no side looks like another, and views differ in scale."""
+    body = trimesh.creation.icosphere(subdivisions=3)
+    body.apply_scale((0.5, 0.2, 0.15))
+    head = trimesh.creation.icosphere(subdivisions=3, radius=0.15)
+    head.apply_translation((0.3, 0.25, 0))
+    both = trimesh.util.concatenate([body, head])
+    return canonical(Mesh(np.asarray(both.vertices, np.float32), np.asarray(both.faces, np.int32)))
+
+
+@pytest.mark.parametrize("elevation_deg", [0.0, 20.0])
+def test_photos_of_four_sides_are_carved_without_cameras(elevation_deg):
+    truth = duck()
+    made = create(Params(resolution=64), Site()).generate(photos_of(truth, elevation_deg), seed=0)
+    assert made.quality["agreement"] > 0.94
+    assert 0 <= made.quality["elevation_deg"] <= 25
+    assert is_watertight(made.mesh)
+    assert made.mesh.extents.max() == pytest.approx(1)
+    np.testing.assert_allclose(made.mesh.extents, truth.extents, atol=0.05)
+    assert compare(made.mesh, Surface(truth, Protocol(num_points=2000))).chamfer < 0.025
+
+
+def test_two_photos_at_right_angles_give_the_proportions():
+    made = create(Params(resolution=48), Site()).generate(photos_of(duck(), 10.0, ("front", "right")), seed=0)
+    np.testing.assert_allclose(made.mesh.extents, duck().extents, atol=0.08)
+
+
+def test_a_photo_without_an_object_is_named():
+    views = photos_of(duck(), 0.0)
+    views.rgba_VHW4[2] = 0
+    with pytest.raises(BadInput, match="'back' shows no object"):
+        create(Params(resolution=32), Site()).generate(views, seed=0)
 
 
 def test_silhouettes_that_share_no_point_leave_nothing():

@@ -86,7 +86,7 @@ def test_the_defaults_are_those_that_a_run_takes():
         ("run", "run.workers", "run."),
         ("run.attempts", "run.attempts.bad_input", "run.attempts."),
         ("run.workers", "run.workers", "run.workers"),
-        ("teachers", "teachers.hunyuan3d.python", "teachers."),
+        ("teachers", "teachers.classical.visual_hull.resolution", "teachers."),
         ("teachers.visual_hull", "teachers.visual_hull.resolution", "teachers.visual_hull."),
         ("sources.folder", "sources.folder.path", "sources.folder."),
     ],

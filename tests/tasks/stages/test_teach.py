@@ -25,7 +25,9 @@ from tasks.stages.teach import Teach, accept, item_seed, read_views
 
 RADIUS, SIZE_PX, DISTANCE = 0.4, 64, 2.7
 NAMES = ("back", "front", "left", "right", "ring_00", "ring_01")
-PARAMS = Params({"teachers": {"visual_hull": {"resolution": 32, "num_gaussians": 100}}})
+PARAMS = Params(
+    {"teach": {"teacher": "visual_hull"}, "teachers": {"visual_hull": {"resolution": 32, "num_gaussians": 100}}}
+)
 
 
 def sphere_files() -> dict[str, bytes]:
@@ -89,13 +91,17 @@ def test_labels_are_not_read():
     ]
 
 
-def test_items_without_cameras_are_skipped_with_the_reason():
+def test_views_that_the_teacher_can_do_nothing_with_are_skipped_with_the_reason_and_the_remedy():
     files = sphere_files()
     assert Teach().skip(item(files).records, PARAMS) is None
     del files["cameras.json"]
-    assert Teach().skip(item(files).records, PARAMS) == (
-        "the visual_hull teacher needs cameras, and this item has none (photos)"
+    assert Teach().skip(item(files).records, PARAMS) is None, "four sides are named"
+    single = item({"view.front.png": files["view.front.png"]}).records
+    assert Teach().skip(single, PARAMS) == (
+        "the visual_hull teacher can do nothing with it: it needs cameras, or photos named front or back and left or "
+        "right (teach.teacher: classical takes any)"
     )
+    assert Teach().skip(single, Params({"teach": {"teacher": "classical"}})) is None
 
 
 def test_the_chosen_teacher_enters_the_key():
