@@ -1,4 +1,4 @@
-"""`make demo`: the main job from nothing to a cast mesh, with a worker killed on the way. CPU, offline.
+"""`make demo`: the main job from nothing to a cast mesh, with a worker killed on the way. Then a photo's cast.
 
 Works in the ignored folder demo/, through the `lostwax` command as a user would. A second `make demo` finds everything
 done; `rm -r demo` starts afresh.
@@ -38,13 +38,14 @@ def main() -> int:
     image = workspace.root / "unseen_left.png"
     picture_of_unseen_shoe(image)
     lostwax("generate", str(image), "-o", str(workspace.root / "unseen.glb"), "-w", str(FOLDER))
+    cast_a_real_photo(workspace)
     print(f"the page: {workspace.artifacts('report') / 'index.html'}")
     print(f"all of it in {time.monotonic() - started:.0f} s")
     return 0 if recomputed == 0 else 1
 
 
-def lostwax(*arguments: str) -> None:
-    subprocess.run([LOSTWAX, *arguments], check=True)
+def lostwax(*arguments: str, check: bool = True) -> None:
+    subprocess.run([LOSTWAX, *arguments], check=check)
 
 
 def run_and_kill_a_worker(workspace: Workspace) -> int | None:
@@ -91,6 +92,20 @@ def picture_of_unseen_shoe(path: Path) -> None:
 
     camera = orbit_camera(NAMED_AZIMUTHS_DEG["left"], 12.0, distance=2.7, fov_deg=40.0, size_px=512)
     path.write_bytes(encode_png(render(canonical(make("shoe", UNSEEN_SEED).mesh), [camera], 512).rgba_VHW4[0]))
+
+
+def cast_a_real_photo(workspace: Workspace) -> None:
+    """A portrait that scikit-image ships (NASA, public domain), cut out and inflated by the teacher.
+
+    The student has only seen shoes. Where the matte model is absent, the command says how to have it.
+    """
+    from PIL import Image
+    from skimage import data
+
+    photo = workspace.root / "astronaut.png"
+    Image.fromarray(data.astronaut()).save(photo)
+    out = workspace.root / "astronaut_cast.glb"
+    lostwax("teacher", "try", "classical", str(photo), "-o", str(out), "-w", str(FOLDER), check=False)
 
 
 if __name__ == "__main__":
