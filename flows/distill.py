@@ -86,7 +86,8 @@ def run_stages(
             before = lock.dependencies(name)
             ended = tasks[name](workspace, params, versions, strict, deadline, listener, return_state=True)
             outcomes.append(ended.result())
-            say(outcomes[-1].line())
+            for text in (outcomes[-1].line(), *(f"{name}: {notice}" for notice in outcomes[-1].notices)):
+                say(text)
             if not overrides:
                 lock.record(name, before, say)
     except StageEnded as stopped:

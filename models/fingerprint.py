@@ -30,19 +30,19 @@ def shape_fingerprint(mesh: Mesh) -> npt.NDArray[np.float64]:
     Moving, turning, mirroring, scaling and cutting faces into smaller ones change nothing. Raises BadInput for a mesh
     without area.
     """
-    area, corners_F33, weights_F = _normalised(mesh)
+    area, corners_33F, weights_F = _normalised(mesh)
     second_6, third_36, fourth_66 = np.zeros(6), np.zeros((3, 6)), np.zeros((6, 6))
-    for start in range(0, len(corners_F33), _FACES_AT_A_TIME):
-        some_f33 = corners_F33[start : start + _FACES_AT_A_TIME]
-        some_f = weights_F[start : start + _FACES_AT_A_TIME]
+    for start in range(0, len(weights_F), _FACES_AT_A_TIME):
+        a_3f, b_3f, c_3f = corners_33F[:, :, start : start + _FACES_AT_A_TIME]
+        weights_f = weights_F[start : start + _FACES_AT_A_TIME]
         for weight, coordinates in _QUADRATURE:
             for u, v in coordinates:
-                points_f3 = np.array([u, v, 1 - u - v]) @ some_f33
-                products_f6 = points_f3[:, [0, 1, 2, 0, 0, 1]] * points_f3[:, [0, 1, 2, 1, 2, 2]]
-                weighted_f6 = products_f6 * (weight * some_f)[:, None]
-                second_6 += weighted_f6.sum(axis=0)
-                third_36 += points_f3.T @ weighted_f6
-                fourth_66 += products_f6.T @ weighted_f6
+                x, y, z = points_3f = u * a_3f + v * b_3f + (1 - u - v) * c_3f
+                products_6f = np.stack([x * x, y * y, z * z, x * y, x * z, y * z])
+                weighted_6f = products_6f * (weight * weights_f)
+                second_6 += weighted_6f.sum(axis=1)
+                third_36 += points_3f @ weighted_6f.T
+                fourth_66 += products_6f @ weighted_6f.T
     xx, yy, zz, xy, xz, yz = second_6
     _, middle, largest = np.linalg.eigvalsh([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
     radial_6 = fourth_66[:3].sum(axis=0)
@@ -74,14 +74,16 @@ def nearly_equal(fingerprints_N8: npt.NDArray[np.float64], most: int = 8) -> lis
 
 
 def _normalised(mesh: Mesh) -> tuple[float, npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Area, corners and each face's share of the area, about the surface's centroid, at a mean square distance of 1."""
-    corners_F33 = mesh.vertices_N3.astype(np.float64)[mesh.faces_F3]
+    """Area, corners (corner, axis, face) and each face's share of the area.
+
+    About the surface's centroid, at a mean square distance of 1 from it.
+    """
     areas_F = face_areas(mesh)
     area = float(areas_F.sum())
     if not np.isfinite(area) or area <= 0:
         raise BadInput("the mesh has no surface area")
     weights_F = areas_F / area
-    corners_F33 -= weights_F @ corners_F33.mean(axis=1)
-    mean_sq_F = ((corners_F33**2).sum(axis=(1, 2)) + (corners_F33.sum(axis=1) ** 2).sum(axis=1)) / 12
-    mean_sq = float(weights_F @ mean_sq_F)
-    return area / mean_sq, corners_F33 / np.sqrt(mean_sq), weights_F
+    corners_33F = np.ascontiguousarray(mesh.vertices_N3.astype(np.float64)[mesh.faces_F3].transpose(1, 2, 0))
+    corners_33F -= (corners_33F.mean(axis=0) @ weights_F)[:, None]
+    mean_sq = ((corners_33F**2).sum(axis=(0, 1)) + (corners_33F.sum(axis=0) ** 2).sum(axis=0)) @ weights_F / 12
+    return area / mean_sq, corners_33F / np.sqrt(mean_sq), weights_F

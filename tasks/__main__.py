@@ -50,6 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _say(str(error), HELD)
     except StageFailed as error:
         return _say(str(error), FAILED)
+    for notice in outcome.notices:
+        _say(f"{stage.name}: {notice}", outcome.exit_code)
     return _say(outcome.line(), outcome.exit_code)
 
 

@@ -31,8 +31,9 @@ class Forecast:
     """What a run would do to one stage.
 
     exact: false behind a stage with work to do; `stale` and `missing` are then upper bounds. why: what makes items
-    stale. seconds: from recorded speeds, None without any. gpu_hours: those of a stage that uses a GPU
-    where there is one. price: at run.price_per_gpu_hour, None without one. disk_mb: new shards, with DVC's copy.
+    stale. notices: what people should know of the items. seconds: from recorded speeds, None without any. gpu_hours:
+    those of a stage that uses a GPU where there is one. price: at run.price_per_gpu_hour, None without one.
+    disk_mb: new shards, with DVC's copy.
     """
 
     stage: str
@@ -44,6 +45,7 @@ class Forecast:
     skipped: int = 0
     exact: bool = True
     why: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
     seconds: float | None = None
     gpu_hours: float | None = None
     price: float | None = None
@@ -132,6 +134,7 @@ class _Planner:
         self._blocked = _Blocked.read(workspace, stage.name, ledger)
         self._refusal: str | None = None
         self._words: list[str] = []
+        self._notices: list[str] = []
 
     def forecast(self) -> Forecast:
         """Raises ValueError and Unavailable where the stage cannot be planned."""
@@ -153,6 +156,7 @@ class _Planner:
                 skipped=len(plan.skipped),
                 exact=not self._uncertain,
                 why=self._why(),
+                notices=self._notices,
             )
         )
 
@@ -192,6 +196,7 @@ class _Planner:
         failures = published_failures(self._workspace.failures_file(stage.name)) | self._ledger.failures()
         budgets, reopened = self._params.run.attempts, self._ledger.reopened()
         plan = plan_stage(stage, self._context, self._recipe, self._finished, failures, budgets, reopened)
+        self._notices = stage.notices(self._context)
         if not is_unknown or plan.settled:
             self._plan, self._refusal, self._words = plan, stage.refusal(self._context), plan.notes
         if is_unknown:

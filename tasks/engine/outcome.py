@@ -44,7 +44,8 @@ class Progress:
 @dataclass(frozen=True)
 class Outcome:
     """How a stage ended. computed: items finished by this run; recovered: saved from a run that died. idle: it had
-    nothing to do, because nobody needs what it makes."""
+    nothing to do, because nobody needs what it makes. notices: what people should know of the collection besides;
+    sentences."""
 
     stage: str
     exit_code: int
@@ -58,6 +59,7 @@ class Outcome:
     seconds: float
     message: str = ""
     idle: bool = False
+    notices: tuple[str, ...] = ()
 
     def line(self) -> str:
         """One line for people."""

@@ -39,19 +39,21 @@ class Publisher:
         self._stage, self._workspace, self._finished = stage, workspace, finished
         self._ledger, self._stats, self._cache = ledger, stats, cache
 
-    def publish(self, plan: StagePlan, dispatch: Dispatch, counts: Mapping[str, int], context: Context) -> None:
-        """All of it, once every item has come to its end."""
+    def publish(self, plan: StagePlan, dispatch: Dispatch, counts: Mapping[str, int], context: Context) -> list[str]:
+        """All of it, once every item has come to its end; returns the notices of the stage's metrics."""
         path = self._workspace.items_file(self._stage.name)
         self._note_change(path, write_lines_if_changed(path, self._lines(plan).lines))
         self._remember(path)
         self.publish_failures(plan, dispatch)
         published = read_items(path)
-        metrics = {"items": counts} | self._stage.metrics(published.values(), context)
+        metrics: dict[str, Any] = {"items": counts} | self._stage.metrics(published.values(), context)
         self._publish_metrics(metrics)
         if (scores := self._stage.scores(metrics, context)) is not None:
             self._write(self._workspace.scores_file(self._stage.name), _indented(scores))
         if self._stage.product and (own := published.get(self._stage.name)):
             self._publish_files(own)
+        notices: list[str] = metrics.get("notices", [])
+        return notices
 
     def publish_nothing(self, reason: str) -> None:
         """An empty collection, and why."""

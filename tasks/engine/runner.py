@@ -170,10 +170,11 @@ class StageRun:
                 self._stats.forget(path)
             raise StageFailed(f"{self._stage.name}: {broken}") from broken
         else:
-            self._publisher.publish(plan, dispatch, self._counts(plan, dispatch), context)
+            counts = self._counts(plan, dispatch)
+            notices = self._publisher.publish(plan, dispatch, counts, context)
             published = True
             code, message = self._verdict(plan, dispatch, strict)
-            outcome = self._outcome(plan, dispatch, recovered, code, message)
+            outcome = self._outcome(plan, dispatch, recovered, code, message, notices)
         self._ledger.end_run(
             number,
             seconds=outcome.seconds,
@@ -303,7 +304,15 @@ class StageRun:
             by_reason.setdefault(reason, []).append(labels.get(item_id) or plan.labels[item_id])
         return [f"{some_of(names, MAX_NAMES)} blocked: {reason}" for reason, names in by_reason.items()]
 
-    def _outcome(self, plan: StagePlan, dispatch: Dispatch, recovered: int, code: int, message: str) -> Outcome:
+    def _outcome(
+        self,
+        plan: StagePlan,
+        dispatch: Dispatch,
+        recovered: int,
+        code: int,
+        message: str,
+        notices: Iterable[str] = (),
+    ) -> Outcome:
         counts = self._counts(plan, dispatch)
         seconds = time.monotonic() - self._started
         return Outcome(
@@ -314,6 +323,7 @@ class StageRun:
             seconds=seconds,
             message=message,
             idle=False,
+            notices=tuple(notices),
             **counts,
         )
 

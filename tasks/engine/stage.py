@@ -273,6 +273,10 @@ class Stage:
             inputs = tuple((f"{stage}/{name}", records[stage].files[name].sha256) for stage, name in reads)
             yield Wanted(item_id, item_id, inputs, records, skip)
 
+    def notices(self, context: Context) -> list[str]:
+        """What people should know of the items that `wanted` listed last; `plan` tells it."""
+        return []
+
     def unwanted(self, item_id: str, context: Context) -> str | None:
         """Why it has no use for an item, whatever upstream stages still make of it; None where it may want it."""
         return None
@@ -286,7 +290,10 @@ class Stage:
         raise NotImplementedError
 
     def metrics(self, records: Iterable[Record], context: Context) -> dict[str, Json]:
-        """Extra counts and quality for artifacts/STAGE/metrics.json; no times, no memory."""
+        """Extra counts and quality for artifacts/STAGE/metrics.json; no times, no memory.
+
+        `notices`, where there are any, is a list of sentences that the run and `status` tell.
+        """
         return {}
 
     def scores(self, metrics: Mapping[str, Json], context: Context) -> dict[str, Json] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,10 @@ from tasks.workspace import Workspace
 
 @dataclass(frozen=True)
 class Standing:
-    """Where one stage stands: published counts, failures by class, who holds it, how its last run ended."""
+    """Where one stage stands: published counts, failures by class, who holds it, how its last run ended.
+
+    notices: what people should know of its items besides; sentences.
+    """
 
     stage: str
     items: Mapping[str, int]
@@ -23,6 +26,7 @@ class Standing:
     failed: list[Mapping[str, Any]]
     holder: str | None
     last_run: Mapping[str, object] | None
+    notices: Sequence[str] = ()
 
 
 def status(workspace: Workspace, names: Iterable[str]) -> list[Standing]:
@@ -35,5 +39,6 @@ def _standing(workspace: Workspace, name: str) -> Standing:
     by_class = Counter(entry["class"] if entry["state"] == "exhausted" else entry["state"] for entry in entries)
     with Ledger(workspace.local(name), reading=True) as ledger:
         last_run = ledger.last_run()
-    counts = known_metrics(workspace.metrics_file(name)).get("items", {})
-    return Standing(name, counts, by_class, entries, holder(workspace.local(name), workspace.artifacts(name)), last_run)
+    metrics = known_metrics(workspace.metrics_file(name))
+    held_by = holder(workspace.local(name), workspace.artifacts(name))
+    return Standing(name, metrics.get("items", {}), by_class, entries, held_by, last_run, metrics.get("notices", []))

@@ -1,4 +1,3 @@
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +8,9 @@ from models import shapes
 from models.errors import BadInput
 from models.fingerprint import NEARLY_EQUAL, nearly_equal, shape_fingerprint
 from models.geometry import Mesh
+from tests.support import ROOT
 
-REAL_SHOES = Path(__file__).parents[2].parent / "shared" / "data" / "shoes"
+REAL_SHOES = ROOT.parent / "shared" / "data" / "shoes"
 
 
 def as_mesh(found: Any) -> Mesh:

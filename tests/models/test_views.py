@@ -1,6 +1,5 @@
 import base64
 import io
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,9 @@ from PIL import Image
 
 from models.errors import BadInput
 from models.views import decode_rgba, split_view
+from tests.support import ROOT
 
-CASES = Path(__file__).parents[2].parent / "shared" / "cases"
+CASES = ROOT.parent / "shared" / "cases"
 TURNED_HEIC = base64.b64decode(
     "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAcVtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAAADRpbG9j"
     "AAAAAERAAAIAAQAAAAAB6QABAAAAAAAAAE0AAgAAAAACNgABAAAAAAAAACQAAAA4aWluZgAAAAAAAgAAABVpbmZlAgAAAAABAABodmMxAAAA"

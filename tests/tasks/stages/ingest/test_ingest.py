@@ -1,5 +1,6 @@
 import io
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ from PIL import Image
 from models.errors import BadInput
 from models.geometry import FRAME
 from models.views import decode_rgba
-from tasks.collections.records import Record
-from tasks.engine.stage import Context, Item, Output, Wanted
-from tasks.stages.ingest import Ingest, IngestParams, Split
+from tasks.collections.records import Record, from_line, to_line
+from tasks.engine.stage import Context, Item, Output, Wanted, item_key
+from tasks.stages.ingest import Ingest, IngestParams
+from tests.support import ROOT
 
-REAL_DATA = Path(__file__).parents[2].parent / "shared" / "data"
+REAL_DATA, CASES = ROOT.parent / "shared" / "data", ROOT.parent / "shared" / "cases"
 
 
 class OneBlock:
@@ -99,45 +101,158 @@ def test_photos_are_shrunk_to_the_limit(tmp_path: Path) -> None:
     assert decode_rgba(ingest(tmp_path, item, max_photo_px=16).files["photo.front.png"]).shape == (8, 16, 4)
 
 
-def test_a_renamed_file_keeps_its_id_and_split_and_changes_its_inputs(tmp_path: Path) -> None:
+def test_a_renamed_file_keeps_its_id_and_changes_its_inputs(tmp_path: Path) -> None:
     write_box(tmp_path / "inbox" / "a.glb")
     write_box(tmp_path / "inbox" / "z.glb", (1, 1, 1))
-    before, other = wanted(tmp_path)
+    no_draw = {"split": {"val": 0, "test": 0}}
+    before, other = wanted(tmp_path, **no_draw)
     (tmp_path / "inbox" / "a.glb").rename(tmp_path / "inbox" / "b.glb")
-    after, same = wanted(tmp_path)
-    assert (after.id, facts(after)["split"]) == (before.id, facts(before)["split"])
+    after, same = wanted(tmp_path, **no_draw)
+    assert after.id == before.id
     assert after.inputs != before.inputs
     assert after.inputs[0] == before.inputs[0]
     assert same == other
 
 
-def test_equal_files_are_one_item_and_counted(tmp_path: Path) -> None:
+def published(stage: Ingest, workspace: Path, items: list[Wanted], **params: Any) -> dict[str, Any]:
+    """The metrics of the items, each ingested."""
+    records = [Record(item.id, "k", {}, facts=ingest(workspace, item).facts) for item in items]
+    return stage.metrics(records, context_of(workspace, **params))
+
+
+def test_what_is_not_taken_is_counted_by_kind_and_told(tmp_path: Path) -> None:
     for name in ("a.glb", "b.glb", "sub/c.glb"):
         write_box(tmp_path / "inbox" / name)
-    (tmp_path / "inbox" / "readme.txt").write_text("hello")
+    for name in ("d.fbx", "e.fbx", "readme.txt"):
+        (tmp_path / "inbox" / name).write_text("hello")
     stage = Ingest()
     items = list(stage.wanted(context_of(tmp_path)))
     assert [item.label for item in items] == ["a"]
-    metrics = stage.metrics([Record(items[0].id, "k", {}, facts=facts(items[0]))], context_of(tmp_path))
-    assert metrics == {
+    told = "not taken: 2 .fbx (export as .glb), 2 with the bytes of another, 1 .txt"
+    assert stage.notices(context_of(tmp_path))[0] == told
+    metrics = published(stage, tmp_path, items)
+    assert metrics["notices"][0] == told
+    assert {name: metrics[name] for name in ("class", "split", "kind", "source", "num_not_taken")} == {
         "class": {"object": 1},
-        "split": {facts(items[0])["split"]: 1},
+        "split": {"train": 1},
         "kind": {"mesh": 1},
         "source": {"folder": 1},
-        "num_duplicates": 2,
-        "num_ignored_files": 1,
-        "num_unreadable": 0,
+        "num_not_taken": 5,
     }
+    assert metrics["not_taken"] == [
+        {"what": ".fbx (export as .glb)", "count": 2, "first": ["d.fbx", "e.fbx"]},
+        {"what": "with the bytes of another", "count": 2, "first": ["b (of a)", "sub/c (of a)"]},
+        {"what": ".txt", "count": 1, "first": ["readme.txt"]},
+    ]
 
 
-def test_an_empty_inbox_gives_generated_shoes(tmp_path: Path) -> None:
-    items = wanted(tmp_path)
+def test_a_file_that_two_sources_find_is_no_duplicate(tmp_path: Path) -> None:
+    write_box(tmp_path / "inbox" / "shoes" / "a.glb")
+    stage = Ingest()
+    sources = [{"source": "folder", "path": "shoes", "up_axis": "z"}, {"source": "folder"}]
+    items = list(stage.wanted(context_of(tmp_path, sources=sources)))
+    assert [(item.label, facts(item)["up_axis"]) for item in items] == [("a", "z")]
+    assert published(stage, tmp_path, items)["num_not_taken"] == 0
+
+
+def test_an_absent_or_empty_inbox_is_never_replaced_by_generated_objects(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no folder at .*/inbox \(ingest\.inbox\)"):
+        wanted(tmp_path)
+    (tmp_path / "inbox").mkdir()
+    for sources in ([{"source": "folder"}], [{"source": "folder"}, {"source": "generated"}]):
+        with pytest.raises(ValueError, match="no mesh and no photo in"):
+            wanted(tmp_path, sources=sources)
+
+
+def test_generated_objects_come_where_params_name_them(tmp_path: Path) -> None:
+    items = wanted(tmp_path, sources=[{"source": "generated"}])
     assert len(items) == 96
     output = ingest(tmp_path, items[7])
     assert output.facts["label"] == "shoe-0007"
     assert output.facts["colour"] == "vertex"
     assert {"style", "material", "colour", "size"} <= set(output.facts["labels"])
     assert set(Counter(facts(item)["split"] for item in items)) == {"train", "val", "test"}
+
+
+def test_the_same_object_as_mesh_in_two_formats_and_as_photos_is_in_one_split(tmp_path: Path) -> None:
+    for index in range(20):
+        for suffix in ("glb", "stl"):
+            write_box(tmp_path / "inbox" / f"box{index}.{suffix}", (1, 1, 1 + index))
+        write_photo(tmp_path / "inbox" / f"box{index}_left.png", 6 + index)
+    splits: dict[str, set[str]] = {}
+    for item in wanted(tmp_path):
+        splits.setdefault(facts(item)["group"], set()).add(facts(item)["split"])
+    assert len(splits) == 20
+    assert all(len(found) == 1 for found in splits.values())
+    assert {name for found in splits.values() for name in found} == {"train", "val", "test"}
+
+
+def test_one_object_under_two_names_in_different_splits_is_told(tmp_path: Path) -> None:
+    write_box(tmp_path / "inbox" / "glb" / "boot.glb", (1, 2, 3))
+    write_box(tmp_path / "inbox" / "stl" / "boot.stl", (10, 20, 30))
+    write_box(tmp_path / "inbox" / "glb" / "cube.glb", (1, 1, 1))
+    stage, named = Ingest(), {"named": {"glb/*": "train", "stl/*": "test"}}
+    items = list(stage.wanted(context_of(tmp_path, split=named)))
+    metrics = published(stage, tmp_path, items, split=named)
+    assert metrics["alike"] == {
+        "num_pairs": 1,
+        "num_in_different_splits": 1,
+        "in_different_splits": [["glb/boot", "stl/boot"]],
+    }
+    told = metrics["notices"][-1]
+    assert told.startswith("1 pair of objects in different splits nearly of one shape: glb/boot and stl/boot; if they")
+    (tmp_path / "artifacts" / "ingest").mkdir(parents=True)
+    (tmp_path / "artifacts" / "ingest" / "metrics.json").write_text(json.dumps(metrics))
+    assert stage.notices(context_of(tmp_path))[-1] == told
+    together = {"named": {"*": "train"}}
+    items = list(stage.wanted(context_of(tmp_path, split=together)))
+    assert published(stage, tmp_path, items, split=together)["alike"]["num_in_different_splits"] == 0
+
+
+def test_up_axis_is_of_the_source_else_of_the_workspace(tmp_path: Path) -> None:
+    write_box(tmp_path / "inbox" / "a.stl", (1, 2, 4))
+    write_box(tmp_path / "inbox" / "b.glb", (1, 2, 5))
+    a, b = wanted(tmp_path, up_axis="z", sources=[{"source": "folder", "up": {"*.glb": "y"}}])
+    assert ingest(tmp_path, a).facts["extents"] == [1.0, 4.0, 2.0]
+    assert ingest(tmp_path, b).facts["extents"] == [1.0, 2.0, 5.0]
+    (generated,) = wanted(tmp_path, up_axis="z", sources=[{"source": "generated", "count": 1}])
+    assert facts(generated)["up_axis"] == "y"
+
+
+def test_a_name_that_is_not_utf8_blocks_nobody(tmp_path: Path) -> None:
+    write_photo(tmp_path / "inbox" / "good.png")
+    write_photo(tmp_path / "inbox" / "x.png", 8, 8)
+    (tmp_path / "inbox" / "x.png").rename(tmp_path / "inbox" / os.fsdecode(b"caf\xe9.png"))
+    items = wanted(tmp_path)
+    assert [item.label for item in items] == [r"caf\xe9", "good"]
+    for item in items:
+        output = ingest(tmp_path, item)
+        record = Record(item.id, item_key("recipe", item.inputs), {}, facts=output.facts)
+        assert from_line(to_line(record)) == record
+        assert list(output.files) == ["photo.front.png"]
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="the optional cases are not there")
+def test_the_cases_of_awkward_photos_end_as_they_should(tmp_path: Path) -> None:
+    def items_of(case: str) -> dict[tuple[str, str], Wanted]:
+        items = wanted(tmp_path, inbox=str(CASES / case / "inbox"))
+        return {(item.label, facts(item)["kind"]): item for item in items}
+
+    assert list(items_of("19_view_folders")) == [("mug1", "photo_set"), ("mug2", "photo_set")]
+    phone = items_of("18_heic_only")
+    assert list(phone) == [("IMG_0001", "photo"), ("p", "photo"), ("scan", "photo")]
+    for label in ("p", "scan"):
+        assert decode_rgba(ingest(tmp_path, phone[label, "photo"]).files["photo.front.png"]).shape == (64, 96, 4)
+    with pytest.raises(BadInput, match="not a readable image"):
+        ingest(tmp_path, phone["IMG_0001", "photo"])
+    unfetched = {}
+    for name, item in items_of("20_lfs_pointers").items():
+        with pytest.raises(BadInput) as caught:
+            ingest(tmp_path, item)
+        unfetched[name] = str(caught.value)
+    assert "lfs_pointer.glb is a Git LFS pointer, not the file: run `git lfs pull`" in unfetched["lfs_pointer", "mesh"]
+    assert "lfs_pointer.png is a Git LFS pointer" in unfetched["lfs_pointer", "photo"]
+    assert "html_error.glb is a web page, not the file" in unfetched["html_error", "mesh"]
 
 
 def test_a_bad_item_says_why(tmp_path: Path) -> None:
@@ -155,31 +270,6 @@ def test_a_bad_item_says_why(tmp_path: Path) -> None:
     assert "not a readable image" in messages["cut"]
     assert "No such file" in messages["dangling"]
     assert messages["empty"] == "the file is empty (0 bytes)"
-
-
-def test_splits_are_of_the_group_and_near_their_shares() -> None:
-    split = Split(val=0.2, test=0.1)
-    counts = Counter(split.of(f"group {index}") for index in range(20_000))
-    assert counts["val"] / 20_000 == pytest.approx(0.2, abs=0.01)
-    assert counts["test"] / 20_000 == pytest.approx(0.1, abs=0.01)
-    assert split.of("a") == Split(val=0.2, test=0.1).of("a")
-    assert [Split(seed=1).of(f"{i}") for i in range(40)] != [Split(seed=2).of(f"{i}") for i in range(40)]
-    assert Split(val=0, test=0).of("a") == "train"
-    assert Split(val=0, test=1).of("a") == "test"
-
-
-def test_items_of_a_group_share_a_split_and_splits_do_not_depend_on_other_items(tmp_path: Path) -> None:
-    source = {"source": "folder", "group": r"(\w+)_\d"}
-    for index in range(12):
-        write_box(tmp_path / "inbox" / f"g{index // 4}_{index}.glb", (1, 1, 1 + index))
-    before = {item.id: facts(item)["split"] for item in wanted(tmp_path, sources=[source])}
-    for index in range(12, 20):
-        write_box(tmp_path / "inbox" / f"x_{index}.glb", (1, 1, 1 + index))
-    items = wanted(tmp_path, sources=[source])
-    after = {item.id: facts(item)["split"] for item in items}
-    assert after | before == after
-    by_group = {(facts(item)["group"], facts(item)["split"]) for item in items}
-    assert len(by_group) == len({group for group, _ in by_group}) == 4
 
 
 def test_a_limit_takes_a_stable_sample(tmp_path: Path) -> None:

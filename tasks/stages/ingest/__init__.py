@@ -2,6 +2,7 @@
 
 Writes `mesh.glb` for a mesh, `photo.VIEW.png` for photos. What is known of an item (label, class, group, split,
 licence, kind, ...) lies in its record's facts and in its key: a renamed file is ingested anew, later stages are not.
+Files that are not taken, classes without test items and objects that look like copies are told as notices.
 """
 
 from __future__ import annotations
@@ -9,31 +10,31 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError
 
 from models import plugins
 from models.errors import BadInput
-from models.geometry import FRAME, Mesh
+from models.fingerprint import shape_fingerprint
+from models.geometry import FRAME, Mesh, bare_mesh
 from models.needs import TRUTH
-from models.normalise import Limits, normalise
+from models.normalise import Limits, UpAxis, normalise
 from models.params import Block
 from models.views import decode_rgba, encode_png
 from tasks.collections.records import Record
+from tasks.collections.summaries import known_metrics
 from tasks.engine.planning import result_version
 from tasks.engine.stage import Context, Item, Json, Offer, Output, Stage, Wanted
-from tasks.stages.sources import Found, Ignored, Loaded, SourceParams
-
-log = logging.getLogger(__name__)
-
-SplitName = Literal["train", "val", "test"]
+from tasks.stages.ingest import alike, splits
+from tasks.stages.ingest.listing import Listing, list_items
+from tasks.stages.ingest.splits import Split, group_of
+from tasks.stages.sources import Found, Loaded, SourceParams, SplitName
+from tasks.workspace import Workspace
 
 
 def _source_params(entry: Any) -> SourceParams:
@@ -54,38 +55,15 @@ def _source_params(entry: Any) -> SourceParams:
     return params
 
 
-class Split(Block):
-    """Shares of the groups that are held out. A group's split depends on its name and the seed alone."""
-
-    val: float = Field(0.15, ge=0, le=1)
-    """The share that selects among the states of a training."""
-    test: float = Field(0.15, ge=0, le=1)
-    """The share that is evaluated, and never seen by a training."""
-    seed: int = 0
-    """Another seed, other groups."""
-
-    @model_validator(mode="after")
-    def _leaves_some(self) -> Split:
-        if self.val + self.test > 1:
-            raise ValueError(f"val + test is {self.val + self.test:g}, over 1")
-        return self
-
-    def of(self, group: str) -> SplitName:
-        """The split of a group."""
-        digest = hashlib.sha256(f"{self.seed}\0{group}".encode()).digest()
-        position = int.from_bytes(digest[:8], "big") / 2**64
-        if position < self.test:
-            return "test"
-        return "val" if position < self.test + self.val else "train"
-
-
 class IngestParams(Block):
     inbox: str = "inbox"
     """The folder of the user's files, relative to the workspace."""
     sources: tuple[Annotated[SerializeAsAny[SourceParams], BeforeValidator(_source_params)], ...] = Field(
-        ({"source": "folder"}, {"source": "generated"}), validate_default=True
+        ({"source": "folder"},), validate_default=True
     )
     """Where items come from: entries of a source's name and its params. The first to find an item keeps it."""
+    up_axis: UpAxis = "y"
+    """The axis that points up in the meshes of which the source does not say it: z turns Z-up objects upright."""
     limit: int | None = Field(None, ge=1)
     """Take this many items only: a stable sample (the smallest ids)."""
     split: Split = Split()
@@ -97,15 +75,6 @@ class IngestParams(Block):
     """A mesh whose textures have more pixels together fails."""
     max_photo_px: int = Field(2048, ge=16)
     """Photos are shrunk to this longest side."""
-
-
-@dataclass
-class Tally:
-    """What the last listing met beside items."""
-
-    duplicates: int = 0
-    ignored: int = 0
-    problems: int = 0
 
 
 MESH = "mesh.glb"
@@ -129,7 +98,8 @@ class Ingest(Stage):
     )
 
     def __init__(self) -> None:
-        self._tally = Tally()
+        self._listing = Listing()
+        self._notices: list[str] = []
 
     def key_params(self, params: Any) -> Json:
         """Which items there are, and their splits, is in each item's own inputs: only limits change what is made."""
@@ -141,30 +111,20 @@ class Ingest(Stage):
 
     def wanted(self, context: Context) -> Iterator[Wanted]:
         params: IngestParams = context.params.stage(self.name)
-        self._tally = Tally()
-        found: Iterable[Found] = self._unique(context, params)
+        self._listing = list_items(params.sources, context.workspace / params.inbox, context.digest)
+        items = list(self._listing.items.values())
+        split_of = splits.assign(params.split, items)
+        self._notices = self._listing.notices() + splits.notices(params.split, items, split_of)
         if params.limit is not None:
-            found = heapq.nsmallest(params.limit, found, key=lambda item: item.id)
-        for item in found:
-            yield _wanted(item, params.split, result_version(f"sources.{item.source}", context.versions))
+            items = heapq.nsmallest(params.limit, items, key=lambda item: item.id)
+        for item in items:
+            version = result_version(f"sources.{item.source}", context.versions)
+            yield _wanted(item, split_of[group_of(item)], params.up_axis, version)
 
-    def _unique(self, context: Context, params: IngestParams) -> Iterator[Found]:
-        """The items of all sources in turn; files with the same bytes are one item."""
-        labels: dict[str, str] = {}
-        for entry in params.sources:
-            source = plugins.load("sources", entry.source)
-            inbox = context.workspace / params.inbox
-            for found in source.find(entry, inbox, context.digest):
-                if isinstance(found, Ignored):
-                    self._tally.ignored += 1
-                    log.debug("ingest: left out %s: %s", found.path, found.reason)
-                elif (item_id := found.id) in labels:
-                    self._tally.duplicates += 1
-                    log.info("ingest: %s has the same bytes as %s: left out", found.label, labels[item_id])
-                else:
-                    labels[item_id] = found.label
-                    self._tally.problems += found.problem is not None
-                    yield found
+    def notices(self, context: Context) -> list[str]:
+        """Those of the listing, and of the shapes as they were last published."""
+        published = known_metrics(Workspace(context.workspace).metrics_file(self.name))
+        return self._notices + alike.notices(published.get("alike", {}))
 
     def start(self, context: Context) -> Callable[[Item], Output]:
         params: IngestParams = context.params.stage(self.name)
@@ -182,34 +142,37 @@ class Ingest(Stage):
 
     def metrics(self, records: Iterable[Record], context: Context) -> dict[str, Json]:
         counts: dict[str, Counter[str]] = {name: Counter() for name in ("class", "split", "kind", "source")}
-        for record in records:
-            for name, counter in counts.items():
-                counter[str(record.facts[name])] += 1
-        return {name: dict(sorted(counter.items())) for name, counter in counts.items()} | {
-            "num_duplicates": self._tally.duplicates,
-            "num_ignored_files": self._tally.ignored,
-            "num_unreadable": self._tally.problems,
-        }
+
+        def counting() -> Iterator[Record]:
+            for record in records:
+                for name, counter in counts.items():
+                    counter[str(record.facts[name])] += 1
+                yield record
+
+        found = alike.find_alike(counting())
+        return (
+            {name: dict(sorted(counter.items())) for name, counter in counts.items()}
+            | self._listing.to_json()
+            | {"alike": found, "notices": self._notices + alike.notices(found)}
+        )
 
 
-def _wanted(found: Found, split: Split, version: int | str) -> Wanted:
-    item_id = found.id
-    group = found.group if found.group is not None else item_id
+def _wanted(found: Found, split: SplitName, up_axis: UpAxis, version: int | str) -> Wanted:
     facts = {
         "label": found.label,
         "class": found.class_name,
-        "group": group,
-        "split": split.of(group),
+        "group": group_of(found),
+        "split": split,
         "labels": dict(found.labels),
         "licence": found.licence,
         "source": found.source,
         "kind": found.kind,
         "has_truth": found.kind == "mesh",
-        "up_axis": found.up_axis if found.kind == "mesh" else None,
+        "up_axis": (found.up_axis or up_axis) if found.kind == "mesh" else None,
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     return Wanted(
-        id=item_id,
+        id=found.id,
         label=found.label,
         inputs=(*found.inputs, ("facts", digest), ("source", str(version))),
         payload={"facts": facts, "load": found.payload, "problem": found.problem},
@@ -229,6 +192,7 @@ def _ingested(loaded: Loaded, facts: dict[str, Any], params: IngestParams) -> Ou
         "watertight": mesh.watertight,
         "extents": [float(f"{side:.6g}") for side in mesh.extents],
         "left_out": list(mesh.left_out),
+        alike.FINGERPRINT: [float(f"{value:.5f}") for value in shape_fingerprint(bare_mesh(mesh.glb))],
     }
     return Output({"mesh.glb": mesh.glb}, frame=FRAME, facts=facts | measured)
 
