@@ -77,7 +77,7 @@ def test_up_then_a_run_through_the_api_then_down(tmp_path: Path) -> None:
         assert deployment["parameters"] == {"workspace": str(workspace.root)}
         run = post(
             f"{url}/api/deployments/{deployment['id']}/create_flow_run",
-            {"parameters": {"until": "ingest", "overrides": ["ingest.limit=2"]}},
+            {"parameters": {"until": "ingest", "overrides": ["ingest.sources=[{source: generated, count: 2}]"]}},
         )
         assert finished(f"{url}/api/flow_runs/{run['id']}")["name"] == "Completed"
         shown = artifacts_of(f"{url}/api", run["id"])
