@@ -27,7 +27,7 @@ def main() -> int:
     started = time.monotonic()
     workspace = Workspace(FOLDER.resolve())
     if not workspace.params_file.is_file():
-        lostwax("init", str(FOLDER))
+        lostwax("init", str(FOLDER), "--generated", "shoes")
     killed = run_and_kill_a_worker(workspace)
     recomputed = sum(num_recomputed(workspace, stage) for stage in ORDER)
     print(

@@ -24,7 +24,8 @@ from typing import Any
 from benchmarks.tiny import compute, item_id
 from tasks.collections.ledger import Ledger
 from tasks.engine.worker import open_upstream
-from tasks.workspace import Workspace, create
+from tasks.scaffold import create
+from tasks.workspace import Workspace
 
 REPEATS = 3
 

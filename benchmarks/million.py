@@ -30,7 +30,8 @@ from tasks.engine.planning import make_recipe
 from tasks.engine.runner import run_stage
 from tasks.engine.stage import Context, Stage, Wanted
 from tasks.params import Params
-from tasks.workspace import Workspace, create
+from tasks.scaffold import create
+from tasks.workspace import Workspace
 
 NUM_FILES = 2
 FACTS = {"label": "shoes/running/left-0001", "class": "shoe", "split": "train", "views": ["front", "left", "back"]}

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-TEMPLATES = ("params.yaml", "versions.yaml", "dvc.yaml")
-
 
 @dataclass(frozen=True)
 class Workspace:
@@ -82,28 +80,3 @@ def template(name: str) -> Path:
     """The packaged params.yaml, versions.yaml or dvc.yaml: in the wheel, or at the root of a checkout."""
     packaged = Path(__file__).parent / "defaults" / name
     return packaged if packaged.is_file() else Path(__file__).parent.parent / name
-
-
-def create(folder: Path) -> list[str]:
-    """Make `folder` a workspace, or bring one up to date: params.yaml stays, versions and dvc.yaml follow the package.
-
-    Returns what was written, relative to the folder.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name in TEMPLATES:
-        target, content = folder / name, template(name).read_bytes()
-        if target.is_file() and (name == "params.yaml" or target.read_bytes() == content):
-            continue
-        target.write_bytes(content)
-        written.append(name)
-    if not (folder / "inbox").is_dir():
-        (folder / "inbox").mkdir()
-        written.append("inbox/")
-    ignore = folder / ".gitignore"
-    lines = ignore.read_text().splitlines() if ignore.is_file() else []
-    missing = [line for line in ("/.lostwax/", "/inbox/", "/artifacts/*/.holder.json") if line not in lines]
-    if missing:
-        ignore.write_text("\n".join([*lines, *missing]) + "\n")
-        written.append(".gitignore")
-    return written

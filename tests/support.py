@@ -26,7 +26,8 @@ from tasks.collections.records import Record
 from tasks.collections.tarball import file_entries
 from tasks.engine.stage import Context, Item, Output, Stage, Upstream
 from tasks.params import Params
-from tasks.workspace import Workspace, create
+from tasks.scaffold import create
+from tasks.workspace import Workspace
 
 ROOT = Path(__file__).parent.parent
 PLUGINS = ROOT / "tests" / "plugins"
