@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from prefect.artifacts import (
 )
 
 from tasks.engine.outcome import OK, STOPPED, Outcome, Progress, counted
+from tasks.engine.runner import Labels
 from tasks.engine.stage import Upstream
 from tasks.engine.worker import open_upstream
 from tasks.stages.gate import contact_sheet as gate_sheet
@@ -30,9 +32,11 @@ COLUMNS = ("label", "state", "message", "class")
 MAX_REASONS = 5
 MAX_NAMES = 3
 PICTURES = ("view.front.png", "photo.front.png")
-NUM_SAMPLES = 6
-TILE_PX = 160
-PAPER = (238, 238, 234)
+NUM_SAMPLES, NUM_COLUMNS = 24, 6
+TILE_PX, LABEL_PX = 160, 18
+PAPER, INK = (238, 238, 234), (70, 70, 66)
+SAMPLES = {"views": "Front views. Objects that lie on their side: set ingest.up_axis"}
+"""What is said of a stage's pictures."""
 
 
 class StageArtifacts:
@@ -59,8 +63,9 @@ class StageArtifacts:
             first = f", the first {MAX_ROWS}:" if len(rows) > MAX_ROWS else ""
             words = f"{counted(len(rows))} of {self._stage} not done{first}"
             create_table_artifact(rows[:MAX_ROWS], key=f"{self._stage}-failures", description=words)
-        if outcome.computed and (sheet := contact_sheet(open_upstream(workspace, self._stage))):
-            create_markdown_artifact(_as_markdown(sheet), key=f"{self._stage}-samples", description="Front views")
+        if outcome.computed and (sheet := _samples(workspace, self._stage)):
+            words = SAMPLES.get(self._stage, "Front views")
+            create_markdown_artifact(_as_markdown(sheet), key=f"{self._stage}-samples", description=words)
 
     def _show(self, percent: float, text: str) -> None:
         self._updated_at = time.monotonic()
@@ -115,10 +120,11 @@ def summarise(outcomes: Sequence[Outcome], workspace: Workspace) -> None:
         lines.append(f"| {' | '.join(cells)} |")
     for outcome in outcomes:
         lines += ["", *reasons(outcome.stage, failure_rows(workspace, outcome.stage))]
+        lines += [f"- **{outcome.stage}**: {_as_text(notice)}" for notice in outcome.notices]
         if outcome.exit_code != OK:
-            lines += ["", f"**{outcome.line()}**"]
+            lines += ["", f"**{_as_text(outcome.line())}**"]
     computed = [outcome.stage for outcome in reversed(outcomes) if outcome.computed]
-    sheets = (contact_sheet(open_upstream(workspace, stage)) for stage in computed)
+    sheets = (_samples(workspace, stage) for stage in computed)
     if sheet := next(filter(None, sheets), None):
         lines += ["", _as_markdown(sheet)]
     create_markdown_artifact("\n".join(lines), key="summary", description=f"What became of {workspace.root.name}")
@@ -131,8 +137,8 @@ def reasons(stage: str, rows: Sequence[Mapping[str, str]]) -> list[str]:
         labels.setdefault((row["state"], row["message"]), []).append(row["label"])
     ordered = sorted(labels.items(), key=lambda entry: -len(entry[1]))[:MAX_REASONS]
     return [
-        f"- **{stage}**: {len(names)} {state}: {message} ({', '.join(names[:MAX_NAMES])}"
-        + (", ...)" if len(names) > MAX_NAMES else ")")
+        f"- **{stage}**: {len(names)} {state}: "
+        + _as_text(f"{message} ({', '.join(names[:MAX_NAMES])}" + (", ...)" if len(names) > MAX_NAMES else ")"))
         for (state, message), names in ordered
     ]
 
@@ -145,9 +151,17 @@ def failure_rows(workspace: Workspace, stage: str) -> list[dict[str, str]]:
     return [{name: str(entry.get(name, "")) for name in COLUMNS} for entry in entries]
 
 
-def contact_sheet(collection: Upstream) -> bytes | None:
-    """Front views of a few items from all over the collection in one row, as a JPEG; None where it has no pictures."""
-    from PIL import Image
+def _samples(workspace: Workspace, stage: str) -> bytes | None:
+    labels = Labels(workspace)
+    return contact_sheet(open_upstream(workspace, stage), lambda item_id: labels.get(item_id) or item_id)
+
+
+def contact_sheet(collection: Upstream, label: Callable[[str], str]) -> bytes | None:
+    """Front views of some items from all over the collection over their labels, as a JPEG.
+
+    None where the collection has no pictures.
+    """
+    from PIL import Image, ImageDraw
 
     step = max(1, len(collection.records) // NUM_SAMPLES)
     tiles = []
@@ -156,16 +170,27 @@ def contact_sheet(collection: Upstream) -> bytes | None:
         if names:
             with Image.open(io.BytesIO(collection.read(item_id, names[0]))) as picture:
                 picture.thumbnail((TILE_PX, TILE_PX))
-                tiles.append(picture.convert("RGBA"))
+                tiles.append((picture.convert("RGBA"), label(item_id)))
     if not tiles:
         return None
-    sheet = Image.new("RGB", (TILE_PX * len(tiles), TILE_PX), PAPER)
-    for column, tile in enumerate(tiles):
-        place = (column * TILE_PX + (TILE_PX - tile.width) // 2, (TILE_PX - tile.height) // 2)
-        sheet.paste(tile, place, mask=tile)
+    num_rows = -(-len(tiles) // NUM_COLUMNS)
+    size = (TILE_PX * min(len(tiles), NUM_COLUMNS), (TILE_PX + LABEL_PX) * num_rows)
+    sheet = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for number, (tile, words) in enumerate(tiles):
+        left, top = TILE_PX * (number % NUM_COLUMNS), (TILE_PX + LABEL_PX) * (number // NUM_COLUMNS)
+        sheet.paste(tile, (left + (TILE_PX - tile.width) // 2, top + (TILE_PX - tile.height) // 2), mask=tile)
+        while words and draw.textlength(words) > TILE_PX - 8:
+            words = words[1:]  # the end of a path says most
+        draw.text((left + TILE_PX / 2, top + TILE_PX + LABEL_PX / 2), words, INK, anchor="mm")
     encoded = io.BytesIO()
     sheet.save(encoded, "JPEG", quality=85)
     return encoded.getvalue()
+
+
+def _as_text(words: str) -> str:
+    """Words from outside, so that markdown shows them as they are."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~!$])", r"\\\1", words)
 
 
 def _as_markdown(sheet: bytes) -> str:

@@ -4,10 +4,21 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from flows.artifacts import COLUMNS, PAPER, TILE_PX, GateArtifact, contact_sheet, failure_rows, reasons
+from flows.artifacts import (
+    COLUMNS,
+    LABEL_PX,
+    PAPER,
+    TILE_PX,
+    GateArtifact,
+    contact_sheet,
+    failure_rows,
+    reasons,
+)
 from tasks.collections.records import Record
 from tasks.engine.outcome import STOPPED, Outcome, Progress
 from tasks.engine.stage import Upstream
@@ -29,18 +40,39 @@ def collection(pictures: list[bytes], name: str = "view.front.png") -> Upstream:
     return Upstream("views", items, lambda record, _: pictures[int(record.id)])
 
 
-def test_a_contact_sheet_has_a_tile_for_each_of_at_most_six_items_from_all_over_the_collection() -> None:
-    reds = [png((TILE_PX, TILE_PX), (10 * index, 0, 0, 255)) for index in range(24)]
-    sheet = contact_sheet(collection(reds))
+def test_a_contact_sheet_has_rows_of_six_tiles_from_all_over_the_collection() -> None:
+    reds = [png((TILE_PX, TILE_PX), (5 * index, 0, 0, 255)) for index in range(48)]
+    sheet = contact_sheet(collection(reds), str)
     assert sheet is not None
     image = Image.open(io.BytesIO(sheet))
-    assert image.size == (6 * TILE_PX, TILE_PX)
-    centres = [image.getpixel((column * TILE_PX + TILE_PX // 2, TILE_PX // 2))[0] for column in range(6)]
-    assert centres == pytest.approx([0, 40, 80, 120, 160, 200], abs=3)
+    assert image.size == (6 * TILE_PX, 4 * (TILE_PX + LABEL_PX))
+    middle = TILE_PX // 2
+    centres = [
+        image.getpixel((column * TILE_PX + middle, row * (TILE_PX + LABEL_PX) + middle))[0]
+        for row in range(4)
+        for column in range(6)
+    ]
+    assert centres == pytest.approx([10 * index for index in range(24)], abs=3)
+
+
+def test_a_contact_sheet_has_the_labels_under_the_tiles_and_within_their_width() -> None:
+    empty = png((TILE_PX, TILE_PX), (*PAPER, 255))
+
+    def ink(label: str) -> npt.NDArray[np.bool_]:
+        sheet = contact_sheet(collection([empty, empty]), lambda item_id: label if item_id == f"{0:016d}" else "")
+        assert sheet is not None
+        grey = np.asarray(Image.open(io.BytesIO(sheet)).convert("L"))[TILE_PX:]
+        return np.asarray(grey < 150)
+
+    assert not ink("").any()
+    assert ink("mugs/blue").any()
+    long = ink("a very long path/" * 20 + "mug")
+    assert long[:, :TILE_PX].any()
+    assert not long[:, TILE_PX:].any()
 
 
 def test_what_is_transparent_shows_the_paper_and_wide_pictures_are_centred() -> None:
-    sheet = contact_sheet(collection([png((320, 80), (0, 0, 255, 255)), png((64, 64), (0, 0, 0, 0))]))
+    sheet = contact_sheet(collection([png((320, 80), (0, 0, 255, 255)), png((64, 64), (0, 0, 0, 0))]), str)
     assert sheet is not None
     image = Image.open(io.BytesIO(sheet))
     assert image.getpixel((TILE_PX // 2, TILE_PX // 2))[2] > 240
@@ -49,8 +81,8 @@ def test_what_is_transparent_shows_the_paper_and_wide_pictures_are_centred() -> 
 
 
 def test_a_collection_without_pictures_has_no_sheet() -> None:
-    assert contact_sheet(collection([b"glTF"], name="mesh.glb")) is None
-    assert contact_sheet(collection([])) is None
+    assert contact_sheet(collection([b"glTF"], name="mesh.glb"), str) is None
+    assert contact_sheet(collection([]), str) is None
 
 
 def test_failures_come_before_what_does_not_apply(tmp_path: Path) -> None:
@@ -75,6 +107,11 @@ def test_items_that_failed_alike_share_a_line() -> None:
         "- **matte**: 5 blocked: no model (item0, item1, item2, ...)",
         "- **matte**: 1 exhausted: cut short (torn)",
     ]
+
+
+def test_names_from_outside_are_no_markdown() -> None:
+    rows = [{"label": "[a](b)|<img>", "state": "exhausted", "message": "*torn*_"}]
+    assert reasons("matte", rows) == [r"- **matte**: 1 exhausted: \*torn\*\_ (\[a\](b)\|\<img\>)"]
 
 
 class Sheets:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from models import plugins
 from tasks.collections.files import readable
+from tasks.engine.outcome import some_of
 from tasks.engine.stage import Json
 from tasks.stages.sources import Found, Ignored, SourceParams, summary
 
@@ -21,13 +23,19 @@ MOST_KINDS, MOST_NAMES = 50, 3
 
 @dataclass
 class Listing:
-    """items: by id, in the order of the sources. ignored: the files that are no items, duplicates among them."""
+    """items: by id, in the order of the sources. ignored: the files that are no items, duplicates among them.
+
+    not_utf8: names, as far as they are known, that are not UTF-8.
+    """
 
     items: dict[str, Found] = field(default_factory=dict)
     ignored: list[Ignored] = field(default_factory=list)
+    not_utf8: list[str] = field(default_factory=list)
 
     def add(self, entry: Found | Ignored) -> None:
         """Take an item, unless one has its bytes; the same file once more, through another source, is no duplicate."""
+        if _is_not_utf8(entry):
+            self.not_utf8.append(readable(entry.path) if isinstance(entry, Ignored) else entry.label)
         if isinstance(entry, Ignored):
             self._ignore(Ignored(readable(entry.path), entry.what))
             return
@@ -41,7 +49,11 @@ class Listing:
 
     def notices(self) -> list[str]:
         """What people should know."""
-        return [f"not taken: {summary(self.ignored)}"] if self.ignored else []
+        words = [f"not taken: {summary(self.ignored)}"] if self.ignored else []
+        if self.not_utf8:
+            names = some_of(self.not_utf8, MOST_NAMES)
+            words.append(f"DVC fails at file names that are not UTF-8, and so does `dvc repro`: rename {names}")
+        return words
 
     def to_json(self) -> dict[str, Json]:
         """For metrics.json."""
@@ -56,6 +68,17 @@ class Listing:
                 {"what": what, "count": len(found), "first": found[:MOST_NAMES]} for what, found in ordered[:MOST_KINDS]
             ],
         }
+
+
+def _is_not_utf8(entry: Found | Ignored) -> bool:
+    """Whether a name in it is not; of an item, only one with an escape in its label can have such a name."""
+    if isinstance(entry, Found) and "\\" not in entry.label:
+        return False
+    try:
+        (entry.path if isinstance(entry, Ignored) else json.dumps(entry.payload, ensure_ascii=False)).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def list_items(sources: Iterable[SourceParams], inbox: Path, digest: Callable[[Path], str]) -> Listing:

@@ -223,8 +223,12 @@ def test_a_name_that_is_not_utf8_blocks_nobody(tmp_path: Path) -> None:
     write_photo(tmp_path / "inbox" / "good.png")
     write_photo(tmp_path / "inbox" / "x.png", 8, 8)
     (tmp_path / "inbox" / "x.png").rename(tmp_path / "inbox" / os.fsdecode(b"caf\xe9.png"))
-    items = wanted(tmp_path)
+    (tmp_path / "inbox" / os.fsdecode(b"\xff.txt")).write_text("")
+    stage = Ingest()
+    items = list(stage.wanted(context_of(tmp_path)))
     assert [item.label for item in items] == [r"caf\xe9", "good"]
+    told = r"DVC fails at file names that are not UTF-8, and so does `dvc repro`: rename caf\xe9, \xff.txt"
+    assert stage.notices(context_of(tmp_path))[1] == told
     for item in items:
         output = ingest(tmp_path, item)
         record = Record(item.id, item_key("recipe", item.inputs), {}, facts=output.facts)
