@@ -28,6 +28,8 @@ class ReportParams(Block):
     """Side of one view, before the margins that an item's strips share are cut off."""
     num_gate_items: int = Field(12, ge=0, le=100)
     """Items whose views and teacher's renders are shown, rejected ones first."""
+    num_objects: int = Field(24, ge=0, le=200)
+    """Objects on the contact sheet of what was ingested."""
     most_rows: int = Field(100, ge=1)
     """Longest table of items or failures."""
 
@@ -36,7 +38,7 @@ class Report(Stage):
     """Writes index.html, which is also laid in artifacts/report/. Times on it make it differ from run to run."""
 
     name = "report"
-    upstreams = ("evaluate", "train", "gate", "teach", "features", "matte", "ingest")
+    upstreams = ("evaluate", "train", "gate", "teach", "features", "matte", "views", "ingest")
     Params = ReportParams
     product = True
     publishes = (PAGE,)

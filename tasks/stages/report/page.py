@@ -11,7 +11,7 @@ from tasks.engine.standing import Standing, status
 from tasks.order import ORDER
 from tasks.stages.evaluate.methods import STUDENT
 from tasks.stages.evaluate.results import by_item
-from tasks.stages.report import Report, ReportParams, curves, figures, gate, health, lineage, recipes
+from tasks.stages.report import Report, ReportParams, curves, figures, gate, health, lineage, objects, recipes
 from tasks.stages.report.figures import Scores
 from tasks.stages.report.gallery import Gallery
 from tasks.stages.report.markup import Html, join, tag
@@ -21,6 +21,7 @@ HERE = Path(__file__).parent
 CONTENTS = {
     "quality": "Quality",
     "gallery": "Side by side",
+    "objects": "Objects",
     "gate": "Gate",
     "training": "Training",
     "health": "Pipeline",
@@ -51,6 +52,7 @@ def make_page(context: Context) -> str:
         figures.section(scores, evaluated, _latencies(workspace)),
         pictures.section(params.num_items),
         pictures.every_item(params.most_rows),
+        objects.section(upstreams, params.num_objects),
         gate.section(upstreams, context.params.stage("gate"), params.num_gate_items),
         curves.section(upstreams["train"]),
         health.section(standings, health.medians(workspace, stages), params.most_rows),

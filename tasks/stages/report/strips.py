@@ -59,6 +59,15 @@ def inputs(pngs: Sequence[bytes], size_px: int) -> str:
     return data_uri(np.concatenate([np.asarray(image) for image in resized], axis=1))
 
 
+def thumbnail(png: bytes, size_px: int) -> str:
+    """A picture at most size_px long. Raises BadInput."""
+    from PIL import Image
+
+    image = Image.fromarray(decode_rgba(png)).convert("RGBa")
+    image.thumbnail((size_px, size_px), Image.Resampling.LANCZOS)
+    return data_uri(np.asarray(image.convert("RGBA")))
+
+
 def data_uri(rgba_HW4: ByteArray) -> str:
     """`data:image/webp;base64,...`."""
     from PIL import Image

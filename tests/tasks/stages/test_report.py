@@ -59,6 +59,7 @@ def make_upstreams(num_items: int = 3, *, truth: bool = True, teacher: bool = Tr
         }
         png = encode_png(np.full((16, 16, 4), 255, np.uint8))
         add(made, "ingest", item_id, {"mesh.glb": box()} if truth else {"photo.front.png": png}, facts=facts)
+        add(made, "views", item_id, {"view.front.png": png}, facts={"views": ["front"]})
         add(made, "matte", item_id, {"view.front.png": png}, facts={"matte": "alpha", "licence": None})
         features = {"views": ["front"], "encoder": "dct", "encoder_licence": None, "depth": None}
         add(made, "features", item_id, {}, facts=features)
@@ -173,6 +174,32 @@ def test_labels_messages_and_titles_are_escaped(tmp_path: Path) -> None:
     page = page_of(dataclasses.replace(context, params=params))
     assert EVIL not in page
     assert page.count("&lt;script&gt;alert(&#x27;shoe&#x27;)&lt;/script&gt;") >= 4
+
+
+def sheet_of(context: Context) -> str:
+    """The contact sheet's markup."""
+    found = re.search(r'<section id="objects">.*?</section>', page_of(context), flags=re.S)
+    assert found
+    return found.group()
+
+
+def test_the_contact_sheet_shows_what_was_ingested_and_how_to_turn_it(tmp_path: Path) -> None:
+    collections = make_upstreams(3)
+    del collections["views"]["item000000000002"]
+    sheet = sheet_of(report_context(tmp_path, collections))
+    assert sheet.count("<img") == 2
+    assert "shoe-1 shoe, test" in visible(sheet)
+    assert "no view of it shoe-2" in visible(sheet)
+    assert "3 of 3 objects" in visible(sheet)
+    assert "set ingest.up_axis" in visible(sheet)
+
+
+def test_the_contact_sheet_takes_objects_from_all_over_the_collection(tmp_path: Path) -> None:
+    context = report_context(tmp_path, make_upstreams(6))
+    params = make_context(tmp_path, {"report": {**SMALL["report"], "num_objects": 3}}).params
+    text = visible(sheet_of(dataclasses.replace(context, params=params)))
+    assert re.findall(r"shoe-\d", text) == ["shoe-2", "shoe-4"]
+    assert "3 of 6 objects" in text
 
 
 def test_an_f_string_of_markup_is_text_again() -> None:
