@@ -36,21 +36,45 @@ def merged(text: str) -> str:
 
     Raises ValueError for what is no dvc.yaml.
     """
-    try:
-        theirs = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"dvc.yaml is not valid YAML: {error}") from error
-    if not isinstance(theirs, dict) or not isinstance(theirs.get("stages", {}), dict):
-        raise ValueError("dvc.yaml has no block `stages`")
+    theirs = _read(text)
     ours = {name: _entry(load_stage(name)) for name in ORDER}
     stages = dict(theirs.get("stages", {}))
     for name, entry in ours.items():
-        known = {f"artifacts/{stage}/{file}" for stage in ORDER for file in ("items.jsonl", "failures.json")}
-        own = [dep for dep in stages.get(name, {}).get("deps", []) if dep not in known and dep not in entry["deps"]]
-        stages[name] = {**entry, "deps": [*entry["deps"], *own]}
+        stages[name] = {**entry, "deps": [*entry["deps"], *_own_deps(name, stages.get(name, {}))]}
     ordered = {**{name: stages[name] for name in ORDER}, **stages}
     variables = list(dict.fromkeys(["params.yaml", *theirs.get("vars", [])]))
     return HEADER + _dump({**theirs, "vars": variables, "stages": ordered})
+
+
+def without_additions(text: str) -> str:
+    """What the file was made as, where a user has only added deps, stages and vars; some other text, where not.
+
+    Raises ValueError for what is no dvc.yaml.
+    """
+    theirs = _read(text)
+    stages = {name: dict(entry) for name, entry in theirs.get("stages", {}).items() if name in ORDER}
+    for name, entry in stages.items():
+        own = _own_deps(name, entry)
+        entry["deps"] = [dep for dep in entry.get("deps", []) if dep not in own]
+    comments = [line for line in text.splitlines(keepends=True) if "#" in line]  # the user's own would be lost
+    return "".join(comments) + _dump({"vars": ["params.yaml"], "stages": stages})
+
+
+def _read(text: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"dvc.yaml is not valid YAML: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("stages", {}), dict):
+        raise ValueError("dvc.yaml has no block `stages`")
+    return content
+
+
+def _own_deps(name: str, entry: Mapping[str, Any]) -> list[str]:
+    """The deps of one of our stages that a user has added: no other stage's files, and none of our own."""
+    known = {f"artifacts/{stage}/{file}" for stage in ORDER for file in ("items.jsonl", "failures.json")}
+    known |= set(_deps(load_stage(name)))
+    return [dep for dep in entry.get("deps", []) if dep not in known]
 
 
 def _entry(stage: Stage) -> dict[str, Any]:

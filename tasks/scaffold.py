@@ -1,7 +1,8 @@
 """What `lostwax init` lays down, and whose the files are that lie there already: nobody's own work is overwritten.
 
-A dvc.yaml or versions.yaml of ours begins with a line that holds the digest of what follows. While it fits, nobody has
-edited the file, and it follows the package.
+A dvc.yaml or versions.yaml of ours begins with a line that holds the digest of what it was made as. While it fits,
+nobody has edited the file, and it follows the package. A dvc.yaml with stages and deps of the user's own follows it
+too, and keeps them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
+from tasks.dvc_yaml import merged, without_additions
 from tasks.engine.outcome import some_of
 from tasks.params import load_params
 from tasks.workspace import Workspace, template
@@ -21,7 +23,7 @@ from tasks.yaml_file import parse_value
 
 OURS = ("versions.yaml", "dvc.yaml")
 """Files that follow the package; params.yaml is the user's from the start."""
-MARK = "# Written by `lostwax init`, which replaces it while nothing below is edited: sha256 {}\n"
+MARK = "# Written by `lostwax init`; what you edit below stays yours. Made as sha256 {}\n"
 BEFORE_MARKS = {
     "dvc.yaml": ("0b1303b3d0c6f0e5", "1367f9a420418eff", "7a3da299d5fb83e0", "e0929d9fc1bb761c", "e48c2d96b9d4da78"),
     "versions.yaml": (
@@ -119,18 +121,31 @@ def _refuse_another_project(folder: Path) -> None:
 def _bring_up_to_date(path: Path, created: Created) -> None:
     """Write one of our files where it is absent or unedited; say it where an edited one stays behind."""
     written, packaged = _read(path), _packaged(path.name)
-    if whose(path.name, written) != "ours, edited":
-        if written is None or _parts(written)[1] != packaged:
-            path.write_bytes(MARK.format(_digest(packaged)).encode() + packaged)
-            created.written.append(path.name)
+    if written is None or whose(path.name, written) == "ours":
+        new = packaged
+    elif _parts(written)[0] == _digest(packaged):
         return
-    assert written is not None
-    begun_from, body = _parts(written)
-    if begun_from != _digest(packaged) and body != packaged:
+    elif path.name == "dvc.yaml" and _has_only_additions(written):
+        new = merged(_parts(written)[1].decode()).encode()
+    else:
         created.notices.append(
-            f"{path} has edits and stays as it is; this lostwax has another one ({_differences(body, packaged)}): "
+            f"{path} has edits and stays as it is; this lostwax has another one "
+            f"({_differences(_parts(written)[1], packaged)}): "
             "move it away, run init again, and put your edits into the new one"
         )
+        return
+    if written is None or _parts(written)[1] != new:
+        path.write_bytes(MARK.format(_digest(packaged)).encode() + new)
+        created.written.append(path.name)
+
+
+def _has_only_additions(written: bytes) -> bool:
+    """Whether all that a user did to a dvc.yaml is to add stages, deps and vars."""
+    made_as, body = _parts(written)
+    try:
+        return made_as == _digest(without_additions(body.decode()).encode())
+    except ValueError:
+        return False
 
 
 def _differences(body: bytes, packaged: bytes) -> str:

@@ -102,22 +102,60 @@ def test_windows_line_ends_are_no_edit(tmp_path: Path, monkeypatch: pytest.Monke
     assert create(tmp_path / "w").written == ["dvc.yaml"]
 
 
-def test_an_edited_file_stays_and_what_differs_from_a_newer_one_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    create(tmp_path / "w")
-    path = tmp_path / "w" / "dvc.yaml"
-    edited = path.read_text() + "\n  mine:\n    cmd: python mine.py\n"
+def older(folder: Path, old: str, new: str) -> Path:
+    """A workspace's dvc.yaml as an older lostwax wrote it, in which `old` was `new`."""
+    create(folder)
+    text = template("dvc.yaml").read_text()
+    assert old in text
+    body = text.replace(old, new)
+    path = folder / "dvc.yaml"
+    path.write_text(MARK.format(scaffold._digest(body.encode())) + body)
+    return path
+
+
+OWN_STAGE = "  mine:\n    cmd: python mine.py\n"
+
+
+def test_stages_and_deps_of_the_users_own_outlive_an_update(tmp_path: Path) -> None:
+    path = older(tmp_path, "python -P -m tasks views", "python -m tasks views")
+    own_dep = "      - ${ingest.inbox}\n      - scans.dvc\n"
+    path.write_text(path.read_text().replace("      - ${ingest.inbox}\n", own_dep) + OWN_STAGE)
+    created = create(tmp_path)
+    assert (created.written, created.notices) == (["dvc.yaml"], [])
+    stages = yaml.safe_load(path.read_text())["stages"]
+    assert stages["mine"] == {"cmd": "python mine.py"}
+    assert stages["ingest"]["deps"] == ["${ingest.inbox}", "scans.dvc"]
+    assert stages["views"]["cmd"] == "python -P -m tasks views"
+    again = create(tmp_path)
+    assert (again.written, again.notices) == ([], [])
+
+
+@pytest.mark.parametrize("edit", ["tasks matte --strict", "tasks matte  # twice a week"])
+def test_an_edited_file_stays_and_what_differs_from_a_newer_one_is_told(tmp_path: Path, edit: str) -> None:
+    path = older(tmp_path, "python -P -m tasks views", "python -m tasks views")
+    edited = path.read_text().replace("tasks matte", edit) + OWN_STAGE
     path.write_text(edited)
-    created = create(tmp_path / "w")
-    assert (created.written, created.notices) == ([], [])
-    release(monkeypatch, tmp_path / "next", "dvc.yaml", "tasks views", "tasks views --new")
-    created = create(tmp_path / "w")
+    created = create(tmp_path)
     assert created.written == []
     (notice,) = created.notices
     assert notice.startswith(f"{path} has edits and stays as it is")
-    assert "they differ in stages.mine, stages.views" in notice
+    assert "stages.mine, stages.views): move it away" in notice
     assert path.read_text() == edited
+
+
+def test_edits_of_the_present_version_are_left_without_a_word(tmp_path: Path) -> None:
+    create(tmp_path)
+    for name in scaffold.OURS:
+        (tmp_path / name).write_text((tmp_path / name).read_text() + "# mine\n")
+    created = create(tmp_path)
+    assert (created.written, created.notices) == ([], [])
+
+
+def test_an_edited_file_that_is_no_yaml_any_more_is_told(tmp_path: Path) -> None:
+    path = older(tmp_path, "python -P -m tasks views", "python -m tasks views")
+    path.write_text(path.read_text() + "\t- {")
+    (notice,) = create(tmp_path).notices
+    assert "(it is no valid YAML)" in notice
 
 
 def test_what_was_written_before_there_was_a_mark_follows_the_package(
