@@ -24,6 +24,7 @@ from tasks.yaml_file import parse_value
 OURS = ("versions.yaml", "dvc.yaml")
 """Files that follow the package; params.yaml is the user's from the start."""
 MARK = "# Written by `lostwax init`; what you edit below stays yours. Made as sha256 {}\n"
+MARKED = re.compile(rb"# Written by `lostwax init`[^\n]* sha256 ([0-9a-f]{64})\n")
 BEFORE_MARKS = {
     "dvc.yaml": ("0b1303b3d0c6f0e5", "1367f9a420418eff", "7a3da299d5fb83e0", "e0929d9fc1bb761c", "e48c2d96b9d4da78"),
     "versions.yaml": (
@@ -169,7 +170,7 @@ def _entries(value: Any) -> Iterator[tuple[str, Any]]:
 def _parts(written: bytes) -> tuple[str | None, bytes]:
     """The digest in a file's first line, None where it has no such line, and the rest."""
     text = written.replace(b"\r\n", b"\n")
-    match = re.match(re.escape(MARK).replace(r"\{\}", "([0-9a-f]{64})").encode(), text)
+    match = MARKED.match(text)
     return (match.group(1).decode(), text[match.end() :]) if match else (None, text)
 
 

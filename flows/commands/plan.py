@@ -49,6 +49,9 @@ def plan(
     unknown = [stage.stage for stage in forecasts if stage.to_compute and stage.seconds is None]
     if unknown:
         say(f"no speed is known yet of: {', '.join(unknown)}; a run with --limit 5 measures them")
+    for stage in forecasts:
+        for notice in stage.notices:
+            say(f"{stage.stage}: {notice}")
 
 
 def duration(seconds: float) -> str:

@@ -9,12 +9,22 @@ import sys
 from contextlib import suppress
 from typing import Any, TextIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.style import StyleType
 from rich.table import Table
+from rich.text import Text
+
+
+class TextTable(Table):
+    """Strings are text here: brackets in a name from outside are no markup, and `:car:` is no picture."""
+
+    def add_row(self, *cells: RenderableType | None, style: StyleType | None = None, end_section: bool = False) -> None:
+        texts = (Text(cell) if isinstance(cell, str) else cell for cell in cells)
+        super().add_row(*texts, style=style, end_section=end_section)
 
 
 def make_table(*columns: str, title: str | None = None) -> Table:
-    table = Table(title=title, box=None, pad_edge=False, header_style="bold")
+    table = TextTable(title=Text(title) if title else None, box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     return table

@@ -37,7 +37,7 @@ def status(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> No
         )
     show_table(table)
     for stage in stages:
-        for line in failure_lines(stage.failed):
+        for line in [*failure_lines(stage.failed), *stage.notices]:
             say(f"{stage.stage}: {line}")
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from flows.commands.options import HERE, JsonOption, WorkspaceOption
 from flows.commands.printing import make_table, print_json, show_table
@@ -56,7 +57,8 @@ def doctor(
     else:
         table = make_table("", "check", "found", "what to do")
         for check in checks:
-            table.add_row("[green]ok[/]" if check.ok else "[red]no[/]", check.name, check.found, check.remedy)
+            mark = Text("ok", style="green") if check.ok else Text("no", style="red")
+            table.add_row(mark, check.name, check.found, check.remedy)
         show_table(table)
     if not all(check.ok for check in checks):
         raise typer.Exit(FAILED)
