@@ -69,7 +69,7 @@ def nearly_equal(fingerprints_N8: npt.NDArray[np.float64], most: int = 8) -> lis
     distances, others = cKDTree(fingerprints_N8).query(
         fingerprints_N8, k=min(most, len(fingerprints_N8)), p=np.inf, distance_upper_bound=NEARLY_EQUAL
     )
-    near = [(i, int(j)) for i, row in enumerate(np.isfinite(distances)) for j in others[i][row]]
+    near = [(int(i), int(np.asarray(others)[i, k])) for i, k in np.argwhere(np.isfinite(distances))]
     return sorted({(min(pair), max(pair)) for pair in near if pair[0] != pair[1]})
 
 

@@ -121,9 +121,10 @@ def _drawn(split: Split, groups: Iterable[str]) -> dict[str, SplitName]:
     spare = len(places) - (split.val + split.test < 1)  # one stays for train, where train has a share
     num_test = _held_to_share(below_test, split.test, len(places), spare)
     num_val = _held_to_share(below_val - below_test, split.val, len(places), spare - num_test)
-    names: list[SplitName] = ["test"] * num_test + ["val"] * num_val
-    names += ["train"] * (len(places) - len(names))
-    return {group: name for (_, group), name in zip(places, names, strict=True)}
+    groups_in_order = [group for _, group in places]
+    splits: dict[str, SplitName] = dict.fromkeys(groups_in_order, "train")
+    splits |= dict.fromkeys(groups_in_order[:num_test], "test")
+    return splits | dict.fromkeys(groups_in_order[num_test : num_test + num_val], "val")
 
 
 def _held_to_share(drawn: int, share: float, total: int, most: int) -> int:

@@ -35,7 +35,7 @@ class OneBlock:
 def context_of(workspace: Path, payloads: dict[str, Any] | None = None, **params: Any) -> Context:
     block = OneBlock(IngestParams(**params))
     payload = (payloads or {}).get
-    return Context(workspace, block, "cpu", 1, workspace / "work", {}, lambda _: None, payload)
+    return Context(workspace, block, "cpu", 1, workspace / "work", {}, lambda _: None, payload=payload)
 
 
 def wanted(workspace: Path, **params: Any) -> list[Wanted]:
