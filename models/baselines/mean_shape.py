@@ -1,7 +1,7 @@
-"""The mean shape of a class: the level set of its mean truncated signed distance that encloses the class's mean volume.
+"""The mean shape of a class: the level set of its mean truncated signed distance that encloses its mean volume.
 
-The obvious level, zero, is a straw man: shapes that differ cancel out where they do not overlap, and what is left
-inside is a core of about half their volume, or nothing at all.
+Zero, the level of each shape by itself, would be a straw man: outside weighs more than inside where shapes do not
+overlap, and what zero encloses is a core of about half their volume, or nothing at all.
 """
 
 from __future__ import annotations

@@ -36,6 +36,27 @@ def silhouette_iou(mesh: Mesh, masks_VHW: npt.NDArray[np.bool_], cameras: tuple[
     return float(overlaps(np.stack(drawn), masks_VHW).mean())
 
 
+def longest_side_ratio(a_VHW: npt.NDArray[np.bool_], b_VHW: npt.NDArray[np.bool_]) -> float:
+    """The largest factor between the sides of two masks' boxes, over the views and both sides; 1 where they agree.
+
+    One pixel more is none: it may be the outline's rounding.
+    """
+    a_V2, b_V2 = _box_sides(a_VHW), _box_sides(b_VHW)
+    longer_V2, shorter_V2 = np.maximum(a_V2, b_V2), np.minimum(a_V2, b_V2)
+    return float(((longer_V2 - 1) / np.maximum(shorter_V2, 1)).max(initial=1))
+
+
+def _box_sides(masks_VHW: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Height and width (V, 2) of what each mask holds."""
+    sides = [[_span(mask_HW.any(axis=1)), _span(mask_HW.any(axis=0))] for mask_HW in masks_VHW]
+    return np.array(sides, np.int64).reshape(-1, 2)
+
+
+def _span(held_N: npt.NDArray[np.bool_]) -> int:
+    (places,) = np.nonzero(held_N)
+    return int(np.ptp(places)) + 1 if len(places) else 0
+
+
 def overlaps(a_VHW: npt.NDArray[np.bool_], b_VHW: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
     """Intersection over union (V,) of two masks of each view; 0 where both are empty."""
     shared_V, union_V = (a_VHW & b_VHW).sum(axis=(1, 2)), (a_VHW | b_VHW).sum(axis=(1, 2))

@@ -1,10 +1,15 @@
 """gate: is this worth training on? The teacher's mesh of every item against what the teacher was shown, in figures.
 
-The mesh is rendered from the cameras of the matted views, by the renderer that made them. Figures (`quality`):
-silhouette_iou, psnr_db and brightness_ratio of the views; best_view_iou of views without cameras (photos); area,
-components and watertight of the mesh; chamfer to the truth. A figure that cannot be had is null: those of colours where
-the mesh has none, chamfer without truth; the facts say which. `tasks/stages/gate/verdict.py` makes accepted and
-rejected of them.
+The mesh is rendered from the cameras of the matted views, by the renderer that made them. Figures (`quality`), in the
+words of `tasks/stages/gate/verdict.py`, which makes accepted and rejected of them:
+
+of the views     silhouette_iou, side_ratio, flipped_iou_gain, psnr_db, flipped_psnr_gain_db, brightness_ratio; of views
+                 without cameras (photos) best_view_iou in their place
+of the mesh      area, area_to_hull, outward_share, components, watertight
+with the truth   chamfer, normal_consistency
+
+A figure that cannot be had is null: those of colours where the mesh has none, those with the truth where there is none;
+the facts say which.
 """
 
 from __future__ import annotations
@@ -16,10 +21,10 @@ from typing import Any
 from models.geometry import FRAME
 from tasks.collections.records import Record
 from tasks.engine.stage import Context, Item, Json, Output, Stage
-from tasks.stages.gate.verdict import MEASURED, GateParams, label_of, tally, verdict
+from tasks.stages.gate.verdict import MEASURED, WORDS, GateParams, label_of, tally, verdict
 
 MESH, CAMERAS, VIEW, PICTURE = "mesh.glb", "cameras.json", "view.", "gate.png"
-FIGURES = ("silhouette_iou", "best_view_iou", "psnr_db", "brightness_ratio", "area", "components", "chamfer")
+FIGURES = tuple(WORDS)
 MOST_ROWS = 200
 """Rejected items that metrics.json names."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
@@ -17,20 +17,26 @@ from models.errors import BadInput
 from models.geometry import ByteArray, Mesh, face_areas, weld
 from models.meshfiles import read_glb
 from models.metrics import Protocol, Surface
+from models.metrics.flips import FLIPS
 from models.metrics.images import brightness, masks, on_ground, psnr_db
 from models.metrics.points import match
-from models.metrics.silhouettes import overlaps
+from models.metrics.silhouettes import longest_side_ratio, overlaps
+from models.metrics.solids import area_to_hull, outward_share
 from models.metrics.viewpoints import fits
 from models.rendering import Platform, render
 from models.topology import components, is_watertight
 from models.views import decode_rgba
 from tasks.engine.stage import Item, Json
-from tasks.stages.gate import CAMERAS, MESH, VIEW, compared_views, has_cameras, has_truth
+from tasks.stages.gate import CAMERAS, FIGURES, MESH, VIEW, compared_views, has_cameras, has_truth
 from tasks.stages.gate.verdict import GateParams
 
 TILE_PX = 128
 NUM_COLOURS = 96
 """Of the picture: 15 KB in place of 80."""
+SEED = 0
+"""Of the samples of surfaces; the truth's are taken with it, all others with the next."""
+MOST_FLIPPED = 2
+"""Views that a flipped mesh is compared with: two at right angles tell all flips apart."""
 DARK = 1 / 255
 """Inputs darker than this have no brightness to compare with."""
 LENSES = ((2.7, 40.0), (5.0, 21.0))
@@ -89,25 +95,25 @@ def measure(item: Item, params: GateParams) -> Measured:
         "colours": coloured,
         "truth": has_truth(item.records),
     }
-    found = None
-    if seen is not None and seen.cameras is None:
-        places, found = find_viewpoint(glb, seen.names, masks(seen.rgba_VSS4), params.platform)
-        cameras = tuple(orbit_camera(*place, seen.size_px) for place in places)
-        facts["viewpoint"] = places[0]._asdict()
-    elif seen is not None and seen.cameras is not None:
-        cameras = seen.cameras
-    else:
+    quality = dict.fromkeys(FIGURES) | _mesh_figures(mesh)
+    if seen is None:
         cameras = tuple(orbit_camera(turn, 10.0, *LENSES[0], TILE_PX) for turn in NAMED_AZIMUTHS_DEG.values())
-    rendered_VSS4 = render(glb, cameras, seen.size_px if seen else TILE_PX, platform=params.platform).rgba_VHW4
-    quality = _view_figures(rendered_VSS4, seen, coloured) | _mesh_figures(mesh)
-    quality["best_view_iou"] = None if found is None else round(found, 6)
-    quality["chamfer"] = None
+        rows = [render(glb, cameras, TILE_PX, platform=params.platform).rgba_VHW4]
+    elif seen.cameras is None:
+        places, quality["best_view_iou"] = find_viewpoint(glb, seen.names, masks(seen.rgba_VSS4), params.platform)
+        facts["viewpoint"] = places[0]._asdict()
+        cameras = tuple(orbit_camera(*place, seen.size_px) for place in places)
+        rows = [seen.rgba_VSS4, render(glb, cameras, seen.size_px, platform=params.platform).rgba_VHW4]
+    else:
+        drawn, flipped = _render_all_ways(glb, seen.cameras, seen.size_px, params.platform)
+        quality |= _view_figures(drawn, flipped, seen.rgba_VSS4, coloured)
+        rows = [seen.rgba_VSS4, drawn]
     if facts["truth"]:
-        chamfer, floor = _chamfer(mesh, Mesh.from_glb(item.read("ingest", MESH)), params.num_points)
-        quality["chamfer"] = chamfer
-        facts |= {"chamfer_points": params.num_points, "chamfer_floor": floor}
-    rows = [seen.rgba_VSS4, rendered_VSS4] if seen else [rendered_VSS4]
-    return Measured(quality, facts, picture(rows))
+        truth = Mesh.from_glb(item.read("ingest", MESH))
+        against_truth, floor = _truth_figures(mesh, truth, params.num_points)
+        quality |= against_truth
+        facts |= {"chamfer_points": params.num_points, "chamfer_floor": round(floor, 6)}
+    return Measured({name: _rounded(value) for name, value in quality.items()}, facts, picture(rows))
 
 
 def find_viewpoint(
@@ -176,15 +182,46 @@ def _read_views(item: Item, params: GateParams) -> _Seen | None:
     return _Seen(names, np.stack(images), cameras)
 
 
-def _view_figures(rendered_VSS4: ByteArray, seen: _Seen | None, coloured: bool) -> dict[str, Json]:
-    figures: dict[str, Json] = {"silhouette_iou": None, "psnr_db": None, "brightness_ratio": None}
-    if seen is None or seen.cameras is None:
-        return figures
-    figures["silhouette_iou"] = round(float(overlaps(masks(rendered_VSS4), masks(seen.rgba_VSS4)).mean()), 6)
+def _render_all_ways(
+    glb: bytes, cameras: Sequence[Camera], size_px: int, platform: Platform
+) -> tuple[ByteArray, list[ByteArray]]:
+    """The mesh as the V cameras see it, and as the first of them would see it flipped in each way; in one rendering."""
+    ways = [[flip.camera(camera, size_px) for camera in cameras[:MOST_FLIPPED]] for flip in FLIPS]
+    rendered_NSS4 = render(glb, [*cameras, *chain.from_iterable(ways)], size_px, platform=platform).rgba_VHW4
+    flipped = np.split(rendered_NSS4[len(cameras) :], len(FLIPS))
+    return rendered_NSS4[: len(cameras)], [flip.images(images) for flip, images in zip(FLIPS, flipped, strict=True)]
+
+
+def _view_figures(
+    drawn_VSS4: ByteArray, flipped: Sequence[ByteArray], seen_VSS4: ByteArray, coloured: bool
+) -> dict[str, Json]:
+    few = slice(MOST_FLIPPED)
+    figures: dict[str, Json] = {
+        "silhouette_iou": _mean_overlap(drawn_VSS4, seen_VSS4),
+        "side_ratio": longest_side_ratio(masks(drawn_VSS4), masks(seen_VSS4)),
+        "flipped_iou_gain": _gain(_mean_overlap, drawn_VSS4[few], flipped, seen_VSS4[few]),
+    }
     if coloured:
-        figures["psnr_db"] = _rounded(psnr_db(rendered_VSS4, seen.rgba_VSS4))
-        figures["brightness_ratio"] = _rounded(_brightness_ratio(rendered_VSS4, seen.rgba_VSS4))
+        figures["psnr_db"] = psnr_db(drawn_VSS4, seen_VSS4)
+        figures["flipped_psnr_gain_db"] = _gain(psnr_db, drawn_VSS4[few], flipped, seen_VSS4[few])
+        figures["brightness_ratio"] = _brightness_ratio(drawn_VSS4, seen_VSS4)
     return figures
+
+
+def _gain(
+    likeness: Callable[[ByteArray, ByteArray], float | None],
+    drawn_VSS4: ByteArray,
+    flipped: Sequence[ByteArray],
+    seen_VSS4: ByteArray,
+) -> float | None:
+    """How much more like the views the best flipped mesh is; below 0 where the mesh is best as it is."""
+    as_it_is = likeness(drawn_VSS4, seen_VSS4)
+    others = [value for images in flipped if (value := likeness(images, seen_VSS4)) is not None]
+    return max(others) - as_it_is if others and as_it_is is not None else None
+
+
+def _mean_overlap(drawn_VSS4: ByteArray, seen_VSS4: ByteArray) -> float:
+    return float(overlaps(masks(drawn_VSS4), masks(seen_VSS4)).mean())
 
 
 def _brightness_ratio(rendered_VSS4: ByteArray, seen_VSS4: ByteArray) -> float | None:
@@ -199,22 +236,24 @@ def _mesh_figures(mesh: Mesh) -> dict[str, Json]:
     """Pieces are counted, and closedness may also be found, with vertices at one place joined: seams split them."""
     joined = weld(mesh)
     return {
-        "area": round(float(face_areas(mesh).sum()), 6),
+        "area": float(face_areas(mesh).sum()),
+        "area_to_hull": area_to_hull(mesh),
+        "outward_share": outward_share(mesh, SEED),
         "components": len(np.unique(components(joined)[joined.faces_F3[:, 0]])),
         "watertight": is_watertight(mesh) or is_watertight(joined),
     }
 
 
-def _chamfer(mesh: Mesh, truth: Mesh, num_points: int) -> tuple[float, float]:
-    """Of the mesh to the truth, and of the truth to itself, sampled twice."""
-    protocol = Protocol(num_points=num_points)
+def _truth_figures(mesh: Mesh, truth: Mesh, num_points: int) -> tuple[dict[str, Json], float]:
+    """Of the mesh to the truth, and the Chamfer distance of the truth to itself, sampled twice."""
+    protocol = Protocol(num_points=num_points, seed=SEED)
     target = Surface(truth, protocol)
-    distances = [
-        match(Surface(candidate, protocol, seed=protocol.seed + 1).tree, target.tree).chamfer
-        for candidate in (mesh, truth)
-    ]
-    return round(distances[0], 6), round(distances[1], 6)
+    taught, again = (Surface(candidate, protocol, seed=SEED + 1) for candidate in (mesh, truth))
+    matches = match(taught.tree, target.tree)
+    consistency = matches.normal_consistency(taught.normals_N3, target.normals_N3)
+    figures = {"chamfer": matches.chamfer, "normal_consistency": consistency}
+    return figures, match(again.tree, target.tree).chamfer
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 6)
+def _rounded(value: Json) -> Json:
+    return round(value, 6) if isinstance(value, float) else value

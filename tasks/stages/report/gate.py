@@ -17,13 +17,20 @@ from tasks.stages.report.markup import Html, heads, table, tag
 
 TITLES = {
     "silhouette_iou": "Silhouette IoU",
+    "side_ratio": "Side ratio",
+    "flipped_iou_gain": "IoU gained by a flip",
+    "flipped_psnr_gain_db": "PSNR gained by a flip, dB",
     "best_view_iou": "Best-view IoU",
     "psnr_db": "PSNR, dB",
     "brightness_ratio": "Brightness",
     "area": "Area",
+    "area_to_hull": "Area to hull",
+    "outward_share": "Outward share",
     "components": "Pieces",
     "chamfer": "Chamfer",
+    "normal_consistency": "Normal consistency",
 }
+ON_CARDS = ("silhouette_iou", "best_view_iou", "psnr_db", "brightness_ratio", "chamfer")
 
 
 def section(upstreams: Mapping[str, Upstream], limits: GateParams, num_items: int) -> Html:
@@ -47,7 +54,7 @@ def section(upstreams: Mapping[str, Upstream], limits: GateParams, num_items: in
         heading,
         tag("p", {"class": "lead"}, _headline(judged, limits)),
         table(heads("Limit", "Set to", num=["Rejected"]), _limits(judged, limits)),
-        table(heads("", num=[TITLES[name] for name in FIGURES]), _medians(gate.records)),
+        table(heads("Figure", num=["Median", "Items"]), _medians(gate.records)),
         tag("h3", {}, f"{len(shown)} of {judged.total} items, the worst first"),
         tag("p", {"class": "lead"}, note),
         tag("div", {"class": "cards"}, *cards),
@@ -76,25 +83,23 @@ def _limits(judged: Tally, limits: GateParams) -> list[Html]:
 
 
 def _medians(records: Mapping[str, Record]) -> list[Html]:
-    """Median figures, and of how many items each is known."""
-    cells = []
+    """A row for each figure that some item has: its median, and of how many items it is known."""
+    rows = []
     found = [record.quality for record in records.values()]
     for name in FIGURES:
         values = [value for quality in found if (value := quality.get(name)) is not None]
-        written = short(median(values)) if values else "–"
-        cells.append(tag("td", {"class": "num"}, written, tag("small", {}, f"{len(values)} items")))
-    return [tag("tr", {}, tag("th", {"scope": "row"}, "Median"), *cells)]
+        if values:
+            title = tag("th", {"scope": "row"}, TITLES[name])
+            middle = tag("td", {"class": "num"}, short(median(values)))
+            rows.append(tag("tr", {}, title, middle, tag("td", {"class": "num quiet"}, str(len(values)))))
+    return rows
 
 
 def _card(gate: Upstream, item_id: str, limits: GateParams, label: str) -> Html:
     record = gate.records[item_id]
     reasons = [reason.text for reason in verdict(record.quality, limits)]
     why = tag("span", {"class": "why why-worst" if reasons else "why"}, "rejected" if reasons else "accepted")
-    figures = [
-        f"{TITLES[name]} {short(value)}" for name in FIGURES[:4] if (value := record.quality.get(name)) is not None
-    ]
-    if record.quality["chamfer"] is not None:
-        figures.append(f"Chamfer {short(record.quality['chamfer'])}")
+    figures = [f"{TITLES[name]} {short(value)}" for name in ON_CARDS if (value := record.quality.get(name)) is not None]
     if not record.facts["cameras"]:
         figures.append("its cameras are unknown: the mesh is shown as it fits best")
     return tag(
