@@ -4,7 +4,7 @@ import trimesh
 
 from models.cameras import orbit_camera
 from models.geometry import Mesh
-from models.metrics.silhouettes import silhouette, silhouette_iou
+from models.metrics.silhouettes import longest_side_ratio, silhouette, silhouette_iou
 
 SIZE_PX = 128
 DISTANCE, FOV_DEG = 2.5, 40.0
@@ -39,3 +39,29 @@ def test_what_lies_behind_the_camera_is_not_drawn() -> None:
     camera = orbit_camera(0, 0, 0.2, FOV_DEG, SIZE_PX)
     behind = Mesh(sphere(0.05).vertices_N3 + np.array([0, 0, 0.4], np.float32), sphere(0.05).faces_F3)
     assert not silhouette(behind, camera, SIZE_PX).any()
+
+
+def box(height: int, width: int) -> np.ndarray:
+    mask = np.zeros((100, 100), bool)
+    mask[10 : 10 + height, 20 : 20 + width] = True
+    return mask
+
+
+def test_the_longest_side_ratio_is_the_worst_of_all_views_and_sides() -> None:
+    seen = np.stack([box(40, 60), box(30, 50)])
+    assert longest_side_ratio(seen, seen) == 1
+    narrow = np.stack([box(40, 60), box(30, 25)])
+    assert longest_side_ratio(narrow, seen) == longest_side_ratio(seen, narrow) == pytest.approx(49 / 25)
+    low = np.stack([box(20, 60), box(30, 50)])
+    assert longest_side_ratio(low, seen) == pytest.approx(39 / 20)
+
+
+def test_one_pixel_more_is_no_longer_side() -> None:
+    assert longest_side_ratio(box(4, 60)[None], box(5, 61)[None]) == 1
+    assert longest_side_ratio(box(4, 60)[None], box(6, 60)[None]) == pytest.approx(5 / 4)
+
+
+def test_an_empty_silhouette_has_sides_of_a_pixel_and_two_of_them_agree() -> None:
+    empty = np.zeros((1, 100, 100), bool)
+    assert longest_side_ratio(empty, box(40, 20)[None]) == 39
+    assert longest_side_ratio(empty, empty) == 1

@@ -29,7 +29,7 @@ from tasks.engine.planning import make_recipe
 from tasks.engine.runner import run_stage
 from tasks.engine.stage import Context, Output
 from tasks.params import Params
-from tasks.stages.gate import Gate, contact_sheet
+from tasks.stages.gate import FIGURES, Gate, contact_sheet
 from tasks.stages.gate.measures import find_viewpoint
 from tasks.stages.gate.verdict import GateParams, Tally, tally, verdict, worst_first
 from tasks.stages.report import gate as report_gate
@@ -41,24 +41,23 @@ from tests.toy import Toy, fill, plain
 
 SIZE_PX = 64
 VIEWS = ("front", "left", "back", "right")
-NO_LIMITS = GateParams(
-    min_silhouette_iou=None,
-    min_best_view_iou=None,
-    min_psnr_db=None,
-    brightness_range=None,
-    min_area=None,
-    max_components=None,
-    max_chamfer=None,
-)
+NO_LIMITS = GateParams(**dict.fromkeys(GateParams().limits()))
+BOUNDS = {limit: ask for limit, ask in GateParams().limits().items() if limit.startswith(("min_", "max_"))}
 GOOD = {
     "silhouette_iou": 0.98,
+    "side_ratio": 1.02,
+    "flipped_iou_gain": -0.1,
+    "flipped_psnr_gain_db": -4.0,
     "best_view_iou": None,
     "psnr_db": 24.0,
     "brightness_ratio": 0.95,
     "area": 1.2,
+    "area_to_hull": 0.9,
+    "outward_share": 1.0,
     "components": 1,
     "watertight": True,
     "chamfer": 0.02,
+    "normal_consistency": 0.9,
 }
 
 
@@ -158,13 +157,13 @@ def test_a_smaller_ball_covers_the_share_of_its_silhouette(tmp_path: Path) -> No
     ("taught", "expected"),
     [
         (ball(at=(0.1, 0, 0)), set()),
-        (ball(at=(0.0, 0.1, 0)), set()),
+        (ball(at=(0.0, 0.07, 0)), set()),
         (ball(at=(0, 0.18, 0)), {"min_silhouette_iou"}),
-        (ball(0.32), set()),
-        (ball(0.2), {"min_silhouette_iou", "max_chamfer"}),
+        (ball(0.36), set()),
+        (ball(0.2), {"min_silhouette_iou", "max_side_ratio", "max_chamfer"}),
         (ball(grey=25), {"brightness_range"}),
         (ball(grey=250), {"min_psnr_db", "brightness_range"}),
-        (ball(0.01), {"min_silhouette_iou", "brightness_range", "min_area", "max_chamfer"}),
+        (ball(0.01), {"min_silhouette_iou", "max_side_ratio", "brightness_range", "min_area", "max_chamfer"}),
         (dusty(), {"max_components"}),
     ],
     ids=["shifted a little", "raised a little", "raised", "smaller", "half", "dark", "bright", "speck", "dust"],
@@ -197,7 +196,7 @@ def test_photos_without_cameras_are_compared_from_where_the_mesh_fits_them_best(
     views = matted(TRUTH, cameras=False, views=("front", "left"))
     output = gated(tmp_path, ball(0.2), truth=False, views=views)
     measured = {name for name, value in output.quality.items() if value is not None}
-    assert measured == {"best_view_iou", "area", "components", "watertight"}
+    assert measured == {"best_view_iou", "area", "area_to_hull", "outward_share", "components", "watertight"}
     assert output.quality["best_view_iou"] > 0.9  # a smaller ball is a ball
     assert (output.facts["cameras"], output.facts["truth"]) == (False, False)
     assert limits_failed(output.quality) == set()
@@ -290,36 +289,70 @@ def test_overlap_is_intersection_over_union_of_each_view() -> None:
 
 
 def test_records_from_before_a_figure_are_judged_by_the_others() -> None:
-    older = {name: value for name, value in GOOD.items() if name != "best_view_iou"}
+    first = ("silhouette_iou", "psnr_db", "brightness_ratio", "area", "components", "watertight", "chamfer")
+    older = {name: GOOD[name] for name in first}
     assert limits_failed(older) == set()
+    assert limits_failed(older | {"area": 0.001}) == {"min_area"}
     records = {"a": make_record({}, item_id="a", quality=older)}
     assert worst_first(records, GateParams()) == ["a"]
+
+
+@pytest.mark.parametrize(("limit", "ask"), BOUNDS.items(), ids=BOUNDS)
+def test_a_figure_at_its_limit_passes_and_one_beyond_it_does_not(limit: str, ask: float) -> None:
+    side, _, figure = limit.partition("_")
+    beyond = np.nextafter(ask, -np.inf if side == "min" else np.inf)
+    assert figure in FIGURES
+    assert limits_failed({**GOOD, figure: ask}) == set()
+    assert limits_failed({**GOOD, figure: float(beyond)}) == {limit}
+
+
+def test_a_brightness_at_either_end_of_its_range_passes_and_one_beyond_it_does_not() -> None:
+    for end, outwards in ((0.5, -np.inf), (2.0, np.inf)):
+        assert limits_failed({**GOOD, "brightness_ratio": end}) == set()
+        beyond = float(np.nextafter(end, outwards))
+        assert limits_failed({**GOOD, "brightness_ratio": beyond}) == {"brightness_range"}
+
+
+def test_every_figure_has_its_words_on_the_page() -> None:
+    assert set(report_gate.TITLES) == set(FIGURES)
 
 
 def test_reasons_say_what_failed_by_how_much() -> None:
     bad = {
         "silhouette_iou": 0.4137,
+        "side_ratio": 1.668,
+        "flipped_iou_gain": 0.19,
+        "flipped_psnr_gain_db": 8.23,
         "best_view_iou": 0.3,
         "psnr_db": 8.2,
         "brightness_ratio": 0.31,
         "area": 0.0004,
+        "area_to_hull": 11.9,
+        "outward_share": 0.357,
         "components": 812,
         "watertight": False,
         "chamfer": 0.21,
+        "normal_consistency": 0.56,
     }
     assert [str(reason) for reason in verdict(bad, GateParams(require_watertight=True))] == [
-        "silhouette IoU 0.414 < 0.6",
+        "silhouette IoU 0.414 < 0.75",
+        "side ratio 1.67 > 1.3",
+        "IoU gained by a flip 0.19 > 0.03",
+        "PSNR gained by a flip 8.23 > 2 dB",
         "best-view IoU 0.3 < 0.4",
         "PSNR 8.2 < 10 dB",
         "brightness 0.31 < 0.5",
         "area 0.0004 < 0.02",
+        "area to hull 11.9 > 3",
+        "outward share 0.357 < 0.5",
         "components 812 > 100",
         "not watertight",
         "Chamfer 0.21 > 0.1",
+        "normal consistency 0.56 < 0.65",
     ]
     (bright,) = verdict({**GOOD, "brightness_ratio": 2.5}, GateParams())
-    (close,) = verdict({**GOOD, "silhouette_iou": 0.59999}, GateParams())
-    assert (str(bright), str(close)) == ("brightness 2.5 > 2", "silhouette IoU 0.59999 < 0.6")
+    (close,) = verdict({**GOOD, "silhouette_iou": 0.74999}, GateParams())
+    assert (str(bright), str(close)) == ("brightness 2.5 > 2", "silhouette IoU 0.74999 < 0.75")
     assert verdict(bad, NO_LIMITS) == []
 
 
@@ -393,15 +426,15 @@ def test_metrics_count_verdicts_and_name_the_rejected(tmp_path: Path) -> None:
     assert metrics["median"]["silhouette_iou"] == pytest.approx((0.41 + 0.98) / 2)
     assert metrics["median"]["psnr_db"] == 24.0
     assert metrics["rejected_items"] == [
-        {"id": "item-1", "label": "shoe1", "reasons": ["silhouette IoU 0.41 < 0.6"]},
-        {"id": "item-2", "label": "shoe2", "reasons": ["silhouette IoU 0.2 < 0.6", "area 0.001 < 0.02"]},
+        {"id": "item-1", "label": "shoe1", "reasons": ["silhouette IoU 0.41 < 0.75"]},
+        {"id": "item-2", "label": "shoe2", "reasons": ["silhouette IoU 0.2 < 0.75", "area 0.001 < 0.02"]},
     ]
 
 
 def test_explain_is_told_the_verdict(tmp_path: Path) -> None:
     records, params = gate_context(tmp_path).upstreams["gate"].records, Params({})
     assert Gate().remark(records["item-0"], params) == "accepted"
-    assert Gate().remark(records["item-1"], params) == "rejected: silhouette IoU 0.41 < 0.6"
+    assert Gate().remark(records["item-1"], params) == "rejected: silhouette IoU 0.41 < 0.75"
 
 
 def test_the_worst_come_first(tmp_path: Path) -> None:
@@ -445,7 +478,7 @@ def test_training_refuses_a_collection_of_which_too_little_is_accepted(tmp_path:
     assert Train().refusal(training_context(tmp_path, min_accepted_share=0.5)) is None
     assert Train().refusal(training_context(tmp_path, min_accepted_share=0.6)) == (
         "the gate accepts 2 of 4 items (50%), under gate.min_accepted_share = 60%. Rejected: 2 by "
-        "gate.min_silhouette_iou (shoe1: silhouette IoU 0.41 < 0.6), 1 by gate.min_area (shoe2: area 0.001 < 0.02). "
+        "gate.min_silhouette_iou (shoe1: silhouette IoU 0.41 < 0.75), 1 by gate.min_area (shoe2: area 0.001 < 0.02). "
         "Look at artifacts/gate/metrics.json and at the picture gate/gate.png that `lostwax show shoe1 -o DIR` writes; "
         "then mend the teacher's settings, or the limits in the gate block"
     )
@@ -568,7 +601,7 @@ def test_the_page_shows_the_share_the_limits_and_the_worst_items(tmp_path: Path)
     section = report_gate.section(context.upstreams, limits, 3)
     assert "2 of 4 of the teacher’s outputs are accepted (50%); training asks for 50%." in section
     assert section.count("data:image/webp;base64,") == 3
-    assert "silhouette IoU 0.2 &lt; 0.6, area 0.001 &lt; 0.02" in section
+    assert "silhouette IoU 0.2 &lt; 0.75, area 0.001 &lt; 0.02" in section
     assert section.index("shoe2") < section.index("shoe1") < section.index("shoe0")
     assert "max_chamfer" not in section
     nothing = make_context(tmp_path, upstreams={"ingest": {}, "gate": {}}).upstreams

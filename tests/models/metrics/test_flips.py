@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+import trimesh
+
+from models.cameras import orbit_camera
+from models.geometry import Mesh
+from models.metrics.flips import FLIPS, Flip
+from models.rendering import render
+
+SIZE_PX = 64
+OFF_CENTRE = orbit_camera(35, 20, 2.7, 40, SIZE_PX).cropped(5, -3, 1.2)
+
+
+def test_there_is_every_flip_but_none() -> None:
+    assert len(set(FLIPS)) == 7
+    assert Flip((1, 1, 1)) not in FLIPS
+
+
+@pytest.mark.parametrize("flip", FLIPS, ids=str)
+def test_a_flipped_camera_sees_the_mesh_where_the_camera_sees_the_flipped_mesh(flip: Flip) -> None:
+    points_N3 = np.random.default_rng(0).uniform(-0.5, 0.5, (50, 3))
+    pixels_N2, depth_N = OFF_CENTRE.project(points_N3 * flip.signs_3)
+    flipped = flip.camera(OFF_CENTRE, SIZE_PX)
+    found_N2, found_depth_N = flipped.project(points_N3)
+    if flip.mirrors:
+        found_N2[:, 0] = SIZE_PX - found_N2[:, 0]
+    np.testing.assert_allclose(found_N2, pixels_N2, atol=1e-9)
+    np.testing.assert_allclose(found_depth_N, depth_N, atol=1e-12)
+    assert np.linalg.det(flipped.world_to_camera_44[:3, :3]) == pytest.approx(1)
+    assert (np.diag(flipped.intrinsics_33) > 0).all()
+
+
+@pytest.mark.parametrize("flip", FLIPS, ids=str)
+def test_its_images_are_those_of_the_flipped_mesh(flip: Flip) -> None:
+    cone = trimesh.creation.cone(radius=0.2, height=0.7)
+    cone.apply_transform(trimesh.transformations.euler_matrix(0.4, 0.8, 0.2))
+    vertices_N3 = (cone.vertices - cone.centroid + [0.1, 0.05, 0]).astype(np.float32)
+    faces_F3 = cone.faces.astype(np.int32)
+    truly = Mesh(vertices_N3 * np.array(flip.signs_3, np.float32), faces_F3[:, ::-1] if flip.mirrors else faces_F3)
+    expected = render(truly, [OFF_CENTRE], SIZE_PX).rgba_VHW4[..., 3] > 127
+    camera = flip.camera(OFF_CENTRE, SIZE_PX)
+    found = flip.images(render(Mesh(vertices_N3, faces_F3), [camera], SIZE_PX).rgba_VHW4)[..., 3] > 127
+    assert (found & expected).sum() / (found | expected).sum() > 0.93  # edges fall on other samples
