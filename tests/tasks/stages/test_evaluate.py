@@ -279,6 +279,21 @@ def test_whether_there_is_truth_is_in_the_key(tmp_path: Path) -> None:
     assert dict(shop.keys(tmp_path)["student"])["ingest facts"] != dict(before)["ingest facts"]
 
 
+def test_the_icosphere_is_fitted_to_other_samples_than_those_it_is_measured_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds = []
+
+    def fit(truth: Mesh, *, num_steps: int, seed: int) -> Mesh:
+        seeds.append(seed)
+        return truth
+
+    monkeypatch.setattr("tasks.stages.evaluate.judge.fit_icosphere", fit)
+    Shop.stocked().evaluated(tmp_path, seed=5)
+    assert len(seeds) == 1
+    assert not {5, 6} & set(seeds)  # of the truth's samples, and of every prediction's
+
+
 def test_views_that_a_method_does_not_read_are_not_in_its_key(tmp_path: Path) -> None:
     names = {method: {name for name, _ in inputs} for method, inputs in Shop.stocked().keys(tmp_path).items()}
     assert {"matte/view.front.png", "matte/view.left.png", "matte/cameras.json"} <= names["ellipsoid"]

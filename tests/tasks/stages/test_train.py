@@ -11,8 +11,9 @@ from safetensors.numpy import save
 
 from models.errors import BadInput
 from models.geometry import Mesh
-from models.needs import TOKENS, InHand
-from models.students import Ask
+from models.needs import TEACHER, TOKENS, TRUTH, InHand
+from models.students import Ask, Spec
+from models.students.mesh_deform import Params, create, needs
 from models.students.mesh_deform.student import MeshDeform
 from models.trained import load_student
 from tasks.engine.stage import Item, Output, Wanted
@@ -213,6 +214,20 @@ def test_training_out_of_memory_is_measured_and_no_part_of_the_record(output, tm
     assert split.measured == {"micro_batch": 2, "accumulate": 2, "validation_batch": 8, "out_of_memory": 1}
     assert split.facts == output.facts
     assert split.quality == output.quality | {"val_chamfer": pytest.approx(output.quality["val_chamfer"], rel=1e-2)}
+
+
+def test_no_two_surfaces_are_sampled_at_the_same_points():
+    """Not even equal meshes of two items, or a teacher's that is the truth."""
+    one = ellipsoid(np.random.default_rng(0))
+    tokens = {view: np.zeros((4, 4, 8), np.float16) for view in VIEWS}
+    form = {"encoder": "toy", "channels": 8, "grid": [4, 4], "views": list(VIEWS)}
+    student = create(Params(), Spec({"tokens": form}), seed=0)
+    needed = needs(Params()).all
+    items = [InHand(name, {TOKENS: tokens, TEACHER: one, TRUTH: one}, needed) for name in ("a", "b")]
+    examples = [student.example(item) for item in items]
+    clouds = [example[name].numpy().tobytes() for example in examples for name in ("teacher", "truth")]
+    assert len(set(clouds)) == 4
+    assert student.example(items[0])["truth"].numpy().tobytes() == clouds[1]
 
 
 def test_planning_imports_neither_torch_nor_scipy():
