@@ -22,7 +22,7 @@ def silhouette(mesh: Mesh, camera: Camera, size_px: int) -> npt.NDArray[np.bool_
     fine_px = size_px * OVERSAMPLING
     pixels_N2, depth_N = camera.cropped(0, 0, OVERSAMPLING).project(mesh.vertices_N3)
     visible_F = (depth_N[mesh.faces_F3] > 1e-6).all(axis=1)
-    triangles_F6 = pixels_N2[mesh.faces_F3[visible_F]].reshape(-1, 6) - 0.5
+    triangles_F6 = pixels_N2[mesh.faces_F3[visible_F]].reshape(-1, 6)
     image = Image.new("1", (fine_px, fine_px))
     draw = ImageDraw.Draw(image)
     for corners in triangles_F6.tolist():

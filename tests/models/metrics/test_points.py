@@ -54,6 +54,11 @@ def test_the_f_score_counts_distances_below_its_threshold() -> None:
     assert shifted.fscore(0.0201) == 1
 
 
+def test_a_point_at_the_threshold_is_not_closer() -> None:
+    one, both = np.zeros((1, 3)), np.array([[0, 0, 0], [0.5, 0, 0]])
+    assert matches(both, one).fscore(0.5) == matches(one, both).fscore(0.5) == pytest.approx(2 * 0.5 / 1.5)
+
+
 def test_the_f_score_is_the_harmonic_mean_of_precision_and_recall() -> None:
     truth = grid_in_plane(0.0)
     half = matches(np.concatenate([truth[:200], grid_in_plane(9.0)[:200]]), truth[:200])
@@ -79,3 +84,13 @@ def test_normal_consistency_ignores_orientation() -> None:
     same = matches(points, points)
     assert same.normal_consistency(up, -up) == 1
     assert same.normal_consistency(up, tilted) == pytest.approx(0.8)
+
+
+def test_normal_consistency_is_the_mean_of_both_ways() -> None:
+    points = grid_in_plane(0.0)
+    up = np.tile(np.array([0, 0, 1], np.float32), (len(points), 1))
+    tilted = np.tile(np.array([0, 0.6, 0.8], np.float32), (len(points), 1))
+    far = points + np.array([9.0, 0, 0])
+    truth, normals = np.concatenate([points, far]), np.concatenate([up, tilted])
+    assert matches(points, truth).normal_consistency(up, normals) == pytest.approx((1 + 0.9) / 2)
+    assert matches(truth, points).normal_consistency(normals, up) == pytest.approx((0.9 + 1) / 2)

@@ -16,8 +16,7 @@ from PIL import Image
 
 from models.cameras import orbit_camera
 from models.geometry import Mesh
-from models.metrics.images import MAX_PSNR_DB, brightness, masks, psnr_db
-from models.metrics.silhouettes import overlaps
+from models.metrics.images import MAX_PSNR_DB, masks
 from models.rendering import render
 from models.shapes import make
 from models.views import encode_png
@@ -258,34 +257,6 @@ def test_the_picture_has_the_views_above_and_the_renders_below(tmp_path: Path) -
 
 def picture(output: Output) -> Image.Image:
     return Image.open(io.BytesIO(output.files["gate.png"]))
-
-
-def flat(value: int, alpha: int = 255) -> np.ndarray:
-    return np.dstack([np.full((8, 8, 3), value), np.full((8, 8), alpha)])[None].astype(np.uint8)
-
-
-def test_a_constant_offset_has_its_psnr_and_ratio() -> None:
-    assert psnr_db(flat(151), flat(100)) == pytest.approx(-20 * np.log10(0.2), abs=1e-4)
-    assert psnr_db(flat(7), flat(7)) == MAX_PSNR_DB
-    assert brightness(flat(51)) == pytest.approx(0.2)
-    assert psnr_db(flat(0, 0), flat(255, 0)) is None
-    assert brightness(flat(255, 0)) is None
-
-
-def test_a_black_objects_missing_half_costs_as_much_as_a_white_ones() -> None:
-    half = flat(0)
-    half[:, :, 4:, 3] = 0
-    white = half.copy()
-    white[..., :3] = 255
-    black_db, white_db = psnr_db(half, flat(0)), psnr_db(white, flat(255))
-    assert black_db == white_db == pytest.approx(-10 * np.log10(0.5 * 0.25), abs=1e-4)
-
-
-def test_overlap_is_intersection_over_union_of_each_view() -> None:
-    left, wide = np.zeros((2, 3, 4, 4), bool)
-    left[:2, :, :2] = True
-    wide[1, :, :] = True
-    assert overlaps(left, wide).tolist() == [0.0, 0.5, 0.0]
 
 
 def test_records_from_before_a_figure_are_judged_by_the_others() -> None:
