@@ -11,7 +11,7 @@ PLUGINS = [(family, name) for family in plugins.FAMILIES for name in plugins.kno
 
 
 @pytest.mark.parametrize(("family", "name"), PLUGINS)
-def test_plugin_loads_and_has_a_params_block_with_defaults(family, name):
+def test_plugin_loads_and_has_a_params_block(family, name):
     module = plugins.load(family, name)
     assert issubclass(module.Params, Block)
     assert module.__doc__

@@ -68,7 +68,8 @@ class GateParams(Block):
     """The same of the PSNR, which tells sides apart that have one silhouette. Measured: below 0; mirrored: median
     3.5."""
     min_best_view_iou: float | None = Field(0.4, ge=0, le=1)
-    """The same for views of unknown cameras (photos), from where the mesh fits them best, brought to one size."""
+    """Mean silhouette IoU over views of unknown cameras (photos), from where the mesh fits them best, brought to one
+    size."""
     min_psnr_db: float | None = Field(10.0, ge=0)
     """Over the object's pixels of all views, on grey."""
     brightness_range: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(gt=0)]] | None = (0.5, 2.0)

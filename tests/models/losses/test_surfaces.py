@@ -27,6 +27,21 @@ def test_an_item_without_truth_keeps_alpha_one():
     assert weighted(0.25, [False, False]) == {"teacher": (1.0, 1.0), "truth": (0.0, 0.0)}
 
 
+def test_each_item_is_mixed_by_its_own_alpha():
+    student = torch.zeros(2, 1, 3)
+    teacher = torch.tensor([[[1.0, 0, 0]], [[5.0, 0, 0]]])
+    truth = torch.tensor([[[3.0, 0, 0]], [[7.0, 0, 0]]])
+    terms = distillation(student, teacher, truth, torch.tensor([True, False]), 0.25)
+    assert float(terms["teacher"].weighted) == pytest.approx((0.25 * 1 + 1 * 5) / 2)
+    assert float(terms["truth"].weighted) == pytest.approx((0.75 * 3 + 0 * 7) / 2)
+    assert (float(terms["teacher"].raw), float(terms["truth"].raw)) == (3.0, 3.0)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_alpha_may_be_0_or_1(alpha):
+    assert weighted(alpha, [True, True]) == {"teacher": (1.0, alpha), "truth": (3.0, 3 * (1 - alpha))}
+
+
 @pytest.mark.parametrize("alpha", [-0.01, 1.2])
 def test_alpha_outside_of_0_to_1_is_refused(alpha):
     with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
@@ -63,3 +78,10 @@ def test_samples_move_with_the_vertices():
     sampled = sample_faces(vertices, torch.tensor([[0, 1, 2]]), torch.rand(1, 50, 3))
     (gradient,) = torch.autograd.grad(sampled.sum(), vertices)
     assert torch.allclose(gradient.sum(1), torch.full((1, 3), 50.0))
+
+
+def test_a_face_without_area_is_never_sampled():
+    vertices = torch.tensor([[[9.0, 9, 9], [0, 0, 0], [1, 0, 0], [0, 1, 0]]])
+    faces = torch.tensor([[0, 0, 0], [1, 2, 3], [0, 0, 0]])
+    edges = torch.tensor([[[0.0, 0.5, 0.5], [1 - 2.0**-24, 0.5, 0.5]]])  # the first and the last place there is
+    assert float(sample_faces(vertices, faces, edges).max()) <= 1

@@ -147,11 +147,8 @@ def test_a_mesh_that_is_inside_out_is_rejected_for_just_that(tmp_path: Path, sho
 def test_the_hull_of_a_real_object_passes_and_what_is_wrong_with_it_does_not(tmp_path: Path, name: str) -> None:
     """The knife is the thinnest of all objects there: it has the lowest silhouette IoU."""
     glb = normalise(MeshFile((REAL_OBJECTS / f"{name}.glb").read_bytes(), "glb"), up_axis="z").glb
-    taught = (
-        visual_hull.create(visual_hull.Params(), Site())
-        .generate(read_views(make_item({"matte": views_of(glb, 128)})), seed=0)
-        .mesh
-    )
+    teacher = visual_hull.create(visual_hull.Params(), Site())
+    taught = teacher.generate(read_views(make_item({"matte": views_of(glb, 128)})), seed=0).mesh
     assert rejected_by(tmp_path, taught, glb, truth=True, size_px=128) == set()
     wrong = {
         "squashed": scaled(taught, LENGTHS["x"]),
