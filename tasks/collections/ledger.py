@@ -19,7 +19,7 @@ create table if not exists attempts (
 create index if not exists attempts_by_item on attempts (id, key);
 create table if not exists reopened (id text not null, key text not null, primary key (id, key)) without rowid;
 create table if not exists recipes (recipe text primary key, content text not null) without rowid;
-create table if not exists published (sha256 text not null);
+create table if not exists published (list text primary key, sha256 text not null) without rowid;
 create table if not exists stage_runs (
     at text not null default (strftime('%Y-%m-%dT%H:%M:%SZ')), recipe text not null, seconds real, computed integer,
     exit_code integer, message text, published integer not null default 0);
@@ -193,17 +193,14 @@ class Ledger:
         row = cursor.fetchone()
         return dict(zip(names, row, strict=True)) if row else None
 
-    def note_published(self, sha256: str) -> None:
-        """Remember the digest of the items.jsonl that was published last."""
-        if sha256 != self.published():
-            self._database.execute("begin")
-            with self._database:
-                self._database.execute("delete from published")
-                self._database.execute("insert into published values (?)", (sha256,))
+    def note_published(self, items_file: Path, sha256: str) -> None:
+        """Remember the digest of a list of items that was published. items_file: relative to the workspace."""
+        if sha256 != self.published(items_file):
+            self._database.execute("insert or replace into published values (?, ?)", (str(items_file), sha256))
 
-    def published(self) -> str | None:
-        """sha256 of the items.jsonl that was published last on this machine."""
-        row = self._database.execute("select sha256 from published").fetchone()
+    def published(self, items_file: Path) -> str | None:
+        """sha256 of the list as it was published last on this machine."""
+        row = self._database.execute("select sha256 from published where list = ?", (str(items_file),)).fetchone()
         return str(row[0]) if row else None
 
     def unpublished_recipe(self) -> str | None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.collections.dvc_cache import DvcCache
 from tasks.collections.holder import holding
 from tasks.collections.index import Finished
 from tasks.collections.ledger import Ledger
 from tasks.collections.records import from_line, identity, read_items
 from tasks.collections.spool import rewrite
 from tasks.collections.statcache import StatCache
+from tasks.engine.publishing import check_published
 from tasks.workspace import Workspace
 
 SMALL_BYTES = 32 << 20
@@ -32,17 +35,17 @@ class Collected:
 
 
 def collect(workspace: Workspace, stage: str, *, dry_run: bool) -> Collected:
-    """Keep the published items, and what an unfinished run has finished so far; a trial's own go. Raises HeldByAnother
-    while the stage runs.
+    """Keep the published items, and what an unfinished run has finished so far; a trial's own go.
 
+    Raises HeldByAnother while it runs, and StageFailed where the list of published items is not what was published.
     New shards are written and synced before old ones go: a kill at any moment loses nothing that is kept.
     """
     local, shards = workspace.local(stage), workspace.shards_dir(stage)
     with holding(stage, local, workspace.artifacts(stage)):
-        stats = StatCache(workspace.stat_cache_file)
-        finished = Finished(local, shards, stats.digest)
-        finished.refresh()
-        stats.close()
+        with closing(StatCache(workspace.stat_cache_file)) as stats:
+            check_published(workspace, stage, stats, DvcCache(workspace.root))
+            finished = Finished(local, shards, stats.digest)
+            finished.refresh()
         with Ledger(local) as ledger:
             unfinished = ledger.unpublished_recipe()
             seconds = ledger.seconds_by_key()

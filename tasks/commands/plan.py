@@ -93,8 +93,7 @@ def _forecast_stage(
     ahead: Mapping[str, _Upstream],
 ) -> tuple[Forecast, _Upstream]:
     if reason := stage.idle(params):
-        nothing = _Upstream(stage.product, KeptLines(), set())
-        return Forecast(stage.name, why=[reason]), nothing
+        return Forecast(stage.name, why=[reason]), _Upstream(stage.product, KeptLines(), set())
     with Ledger(workspace.local(stage.name), reading=True) as ledger:
         planner = _Planner(stage, workspace, params, versions, stats, ledger, ahead)
         return planner.forecast(), planner.published_ahead()

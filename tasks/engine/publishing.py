@@ -43,7 +43,7 @@ class Publisher:
         """All of it, once every item has come to its end; returns the notices of the stage's metrics."""
         path = self._workspace.items_file(self._stage.name)
         self._note_change(path, write_lines_if_changed(path, self._lines(plan).lines))
-        self._remember(path)
+        self._ledger.note_published(path.relative_to(self._workspace.root), self._stats.digest(path))
         self.publish_failures(plan, dispatch)
         published = read_items(path)
         metrics: dict[str, Any] = {"items": counts} | self._stage.metrics(published.values(), context)
@@ -59,7 +59,7 @@ class Publisher:
         """An empty collection, and why."""
         path = self._workspace.items_file(self._stage.name)
         self._write(path, b"")
-        self._remember(path)
+        self._ledger.note_published(path.relative_to(self._workspace.root), self._stats.digest(path))
         write_failures(self._workspace.failures_file(self._stage.name), [])
         counts = dict.fromkeys(("total", "done", "exhausted", "skipped", "blocked"), 0)
         self._publish_metrics({"items": counts, "idle": reason})
@@ -96,11 +96,6 @@ class Publisher:
     def _write(self, path: Path, data: bytes) -> None:
         self._note_change(path, write_if_changed(path, data))
 
-    def _remember(self, path: Path) -> None:
-        """What this machine published last. A trial publishes nothing."""
-        if not self._workspace.trial:
-            self._ledger.note_published(self._stats.digest(path))
-
     def _note_change(self, path: Path, changed: bool) -> None:
         """A file that was damaged is whole again. DVC must not replace it by a damaged copy of its own."""
         if changed:
@@ -115,13 +110,10 @@ def check_published(workspace: Workspace, name: str, stats: StatCache, cache: Dv
     """Raises StageFailed where a collection's items.jsonl is not what was published.
 
     It may be what this machine published last, or what dvc.lock names. Where neither is known, it came from elsewhere.
-    A trial's lists are its own.
     """
-    if workspace.trial:
-        return
     path = workspace.items_file(name)
     with Ledger(workspace.local(name), reading=True) as ledger:
-        expected = ledger.published()
+        expected = ledger.published(path.relative_to(workspace.root))
     if expected is None or stats.digest(path) == expected or cache.names(path):
         return
     raise StageFailed(

@@ -208,7 +208,8 @@ class StageRun:
 
     def _restore_lost(self, plan: StagePlan) -> bool:
         """Take from DVC's cache the shards that somebody deleted and that pending items may lie in; whether any was."""
-        if not plan.pending or not _lacks_published(self._workspace.items_file(self._stage.name), plan.pending):
+        items_file = self._workspace.items_file(self._stage.name)
+        if self._workspace.trial or not plan.pending or not _lacks_published(items_file, plan.pending):
             return False
         lost = [path for path in self._cache.files_of(self._shards) if not path.is_file()]
         restored = [path for path in lost if self._cache.restore(path)]

@@ -159,6 +159,16 @@ def test_a_list_that_is_not_what_was_published_is_refused_with_the_remedy(worksp
     assert echo(workspace).done == 3
 
 
+def test_gc_drops_nothing_by_a_list_that_is_not_what_was_published(workspace):
+    fill(workspace, plain(3))
+    run(workspace)
+    path = workspace.items_file("toy")
+    path.write_bytes(published(workspace).splitlines(keepends=True)[0])
+    with pytest.raises(StageFailed, match=r"items\.jsonl is not what toy published"):
+        collect(workspace, "toy", dry_run=False)
+    assert run(workspace).computed == 0
+
+
 def test_a_list_that_dvc_lock_names_is_taken_whatever_was_published_here(workspace):
     fill(workspace, plain(3))
     run(workspace)
