@@ -68,7 +68,9 @@ def hulls(data: Path, size_px: int, every: int) -> Iterator[tuple[bytes, dict[st
         truth = normalise(MeshFile((data / entry["file"]).read_bytes(), "glb"), up_axis=entry["up"].lower()).glb
         rendered = render_mesh(truth, camera_set(views_params), views_params)
         views = dict(matte_item(make_item({"views": rendered.files}), cutter).files)
-        yield truth, views, teacher.generate(read_views(make_item({"matte": views})), seed=0).mesh
+        mesh = teacher.generate(read_views(make_item({"matte": views})), seed=0).mesh
+        assert mesh is not None, "a hull is a mesh"
+        yield truth, views, mesh
 
 
 def summary(qualities: list[Mapping[str, Json]]) -> dict[str, Json]:

@@ -18,8 +18,8 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
+from tasks.engine.labels import Labels
 from tasks.engine.outcome import OK, STOPPED, Outcome, Progress, counted
-from tasks.engine.runner import Labels
 from tasks.engine.stage import Upstream
 from tasks.engine.worker import open_upstream
 from tasks.stages.gate import contact_sheet as gate_sheet

@@ -59,16 +59,8 @@ class Mesh:
 
 def bare_mesh(glb: bytes) -> Mesh:
     """The geometry of a GLB without its colours: no texture is decoded. Raises BadInput."""
-    scene = load_scene(glb, "glb")
-    vertices: list[FloatArray] = []
-    faces: list[IntArray] = []
-    for node in scene.graph.nodes_geometry:
-        matrix, name = scene.graph[node]
-        faces.append(np.asarray(scene.geometry[name].faces, np.int32) + sum(map(len, vertices)))
-        vertices.append((scene.geometry[name].vertices @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32))
-    if not faces:
-        raise BadInput("the GLB holds no triangles")
-    return Mesh(np.concatenate(vertices), np.concatenate(faces))
+    vertices_N3, faces_F3 = concatenated(read_glb(glb))
+    return Mesh(vertices_N3.astype(np.float32), faces_F3.astype(np.int32))
 
 
 def weld(mesh: Mesh, digits: int = 6) -> Mesh:
