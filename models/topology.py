@@ -31,6 +31,14 @@ def is_watertight(mesh: Mesh) -> bool:
     return bool(np.all(np.diff(forward) > 0) and np.array_equal(forward, backward))
 
 
+def has_no_border(mesh: Mesh) -> bool:
+    """Whether along every edge as many faces run one way as the other: then winding numbers are whole."""
+    start = mesh.faces_F3.astype(np.int64).reshape(-1)
+    end = np.roll(mesh.faces_F3, -1, axis=1).astype(np.int64).reshape(-1)
+    count = len(mesh.vertices_N3)
+    return bool(np.array_equal(np.sort(start * count + end), np.sort(end * count + start)))
+
+
 def face_volumes(mesh: Mesh) -> npt.NDArray[np.float64]:
     """Signed volume (F,) of the tetrahedron of each face and the origin; their sum is what a closed mesh encloses."""
     a, b, c = (mesh.vertices_N3.astype(np.float64)[mesh.faces_F3[:, corner]] for corner in range(3))
