@@ -11,6 +11,7 @@ CLASSES = {
     "matte": "tasks.stages.matte:Matte",
     "features": "tasks.stages.features:Features",
     "teach": "tasks.stages.teach:Teach",
+    "fields": "tasks.stages.fields:Fields",
     "gate": "tasks.stages.gate:Gate",
     "train": "tasks.stages.train:Train",
     "evaluate": "tasks.stages.evaluate:Evaluate",

@@ -122,9 +122,7 @@ def _part(geometry: Any) -> Part | None:
     return Part(corners_F33, Texture(rgb_HW3, np.asarray(visual.uv, np.float32)[faces_F3]))
 
 
-def _barycentric(
-    corners_K33: npt.NDArray[np.float64], points_K3: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
+def _barycentric(corners_K33: npt.NDArray[np.float64], points_K3: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Weights (K, 3) of the corners, of points in the triangles' planes; degenerate triangles share evenly."""
     u_K3, v_K3 = corners_K33[:, 1] - corners_K33[:, 0], corners_K33[:, 2] - corners_K33[:, 0]
     w_K3 = points_K3 - corners_K33[:, 0]

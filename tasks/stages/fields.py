@@ -1,0 +1,82 @@
+"""fields: the shape of every item as truncated signed distances, with colours near the surface.
+
+The true shape where there is one, else the teacher's: `shape` says which. It comes after teach for the latter's sake.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from pydantic import Field as Knob
+
+from models.fields import measure
+from models.fields.colours import read_coloured
+from models.geometry import FRAME
+from models.params import Block
+from tasks.collections.records import Record
+from tasks.engine.stage import Context, Item, Json, Output, Stage
+
+FIELD = "field.safetensors"
+MESH = "mesh.glb"
+
+
+class FieldParams(Block):
+    """The `fields` block."""
+
+    resolution: int = Knob(64, ge=16, le=256)
+    """Cells along a side of the cube [-.55, .55]^3."""
+    truncation_cells: float = Knob(6, ge=2)
+    """Distances beyond so many cells are all the same."""
+
+
+class Fields(Stage):
+    """Writes field.safetensors (see `models.fields.Field`).
+
+    Quality: doubtful_share, of the cells whose winding number lies between .25 and .75 (0 for closed meshes, more the
+    wider a mesh stands open), and inside_share. Facts: shape (truth or teacher), coloured.
+    """
+
+    name = "fields"
+    upstreams = ("ingest", "teach")
+    Params = FieldParams
+
+    def skip(self, records: Mapping[str, Record], params: Any) -> str | None:
+        """An item of which neither the true nor the teacher's mesh is there has no field."""
+        return None if _source(records) else "it has no true mesh, and the teacher made none of it"
+
+    def reads(self, records: Mapping[str, Record], params: Any) -> Iterable[tuple[str, str]]:
+        """The one mesh."""
+        return [(stage, MESH) for stage in [_source(records)] if stage]
+
+    def start(self, context: Context) -> Callable[[Item], Output]:
+        params: FieldParams = context.params.stage(self.name)
+        return lambda item: measure_item(item, params)
+
+    def metrics(self, records: Iterable[Record], context: Context) -> dict[str, Json]:
+        """Items by whose shape it is."""
+        return {"shapes": dict(sorted(Counter(record.facts["shape"] for record in records).items()))}
+
+
+def measure_item(item: Item, params: FieldParams) -> Output:
+    """The field of an item's mesh."""
+    source = _source(item.records)
+    assert source
+    mesh, colours = read_coloured(item.read(source, MESH))
+    measured = measure(mesh, colours, resolution=params.resolution, truncation_cells=params.truncation_cells)
+    field = measured.field
+    quality = {
+        "doubtful_share": round(measured.doubtful_share, 6),
+        "inside_share": round(float((field.distance_RRR < 0).mean()), 6),
+    }
+    facts = {"shape": "truth" if source == "ingest" else "teacher", "coloured": colours is not None}
+    return Output({FIELD: field.to_bytes()}, FRAME, quality, facts=facts)
+
+
+def _source(records: Mapping[str, Record]) -> str | None:
+    """The stage whose mesh is measured: the truth comes before the teacher."""
+    ingest, teach = records.get("ingest"), records.get("teach")
+    if ingest and ingest.facts.get("has_truth") and MESH in ingest.files:
+        return "ingest"
+    return "teach" if teach and MESH in teach.files else None
