@@ -4,8 +4,9 @@
     field.distance_RRR[32, 32, 32]          # world units, negative inside
     Field.from_bytes(field.to_bytes())
 
-The cube is a little larger than the canonical one, so that every surface closes within it. Distances are exact; the
-sign is that of the generalised winding number, so holes, duplicated vertices and overlapping parts are fine.
+The cube is a little larger than the canonical one, so that every surface closes within it. Distances are exact but
+for those to faces inside the solid, which are no surface; the sign is that of the generalised winding number, so holes,
+duplicated vertices and overlapping parts are fine.
 """
 
 from __future__ import annotations
@@ -93,16 +94,16 @@ def measure(mesh: Mesh, colours: SurfaceColours | None, *, resolution: int, trun
         raise BadInput("the mesh has vertices that are not finite")
     truncation = truncation_cells * 2 * HALF_SIDE / resolution
     cells = _Cells(resolution)
-    unsigned_RRR, colours_M3 = _distances(mesh, colours, cells, truncation)
+    unsigned_RRR, closest = _distances(mesh, cells, truncation)
     inside_RRR, num_doubtful = _inside(mesh, cells, unsigned_RRR)
-    signed_RRR = np.where(inside_RRR, -unsigned_RRR, unsigned_RRR)
+    signed_RRR = np.where(inside_RRR, -_depth(unsigned_RRR, inside_RRR, cells, truncation), unsigned_RRR)
+    colours_M3 = None if colours is None else closest.colours(near_surface(signed_RRR), colours)
     return Measured(Field(signed_RRR, truncation, colours_M3), num_doubtful / resolution**3)
 
 
 def near_surface(distance_RRR: HalfArray) -> IndexArray:
     """Flat indices (M,) of the cells that have a colour."""
-    band = np.float16(COLOUR_CELLS * 2 * HALF_SIDE / len(distance_RRR))
-    return np.flatnonzero(np.abs(distance_RRR) < band)
+    return np.flatnonzero(np.abs(distance_RRR) < _band(len(distance_RRR)))
 
 
 def cell_centres(resolution: int) -> npt.NDArray[np.float64]:
@@ -128,28 +129,51 @@ class _Cells:
         return cell_centres(self.resolution)[np.stack(index_3N, axis=1)]
 
 
-def _distances(
-    mesh: Mesh, colours: SurfaceColours | None, cells: _Cells, truncation: float
-) -> tuple[HalfArray, ByteArray | None]:
-    """Unsigned distances (R, R, R) up to the truncation, and the colours of the cells near the surface."""
+@dataclass(frozen=True)
+class _Closest:
+    """The faces, and the points on them, that are closest to cells near any face; cell_N ascending."""
+
+    cell_N: IndexArray
+    face_N: IndexArray
+    point_N3: npt.NDArray[np.float64]
+
+    def colours(self, cell_M: IndexArray, colours: SurfaceColours) -> ByteArray:
+        """Of the points closest to some of these cells."""
+        place_M = np.searchsorted(self.cell_N, cell_M)
+        return colours.at(self.face_N[place_M], self.point_N3[place_M])
+
+
+def _distances(mesh: Mesh, cells: _Cells, truncation: float) -> tuple[HalfArray, _Closest]:
+    """Unsigned distances (R, R, R) to the nearest face, up to the truncation."""
     import igl
 
     vertices, faces = mesh.vertices_N3.astype(np.float64), mesh.faces_F3.astype(np.int64)
     unsigned = igl.SignedDistanceType.SIGNED_DISTANCE_TYPE_UNSIGNED
     distance_X = np.full(cells.resolution**3, truncation, np.float16)
-    band = np.float16(COLOUR_CELLS * 2 * HALF_SIDE / cells.resolution)
-    rgb = []
+    band = _band(cells.resolution)
+    closest: list[_Closest] = []
     for flat_N in _slabs(cells.within(vertices.min(axis=0) - truncation, vertices.max(axis=0) + truncation)):
         # Beyond the upper bound libigl gives NaN, and no face.
-        found_N, face_N, nearest_N3, _ = igl.signed_distance(
+        found_N, face_N, point_N3, _ = igl.signed_distance(
             cells.points(flat_N), vertices, faces, unsigned, -truncation, truncation
         )
         half_N = np.nan_to_num(found_N, nan=truncation).clip(0, truncation).astype(np.float16)
         distance_X[flat_N] = half_N
-        if colours is not None:
-            near_N = half_N < band
-            rgb.append(colours.at(face_N[near_N], nearest_N3[near_N]))
-    return distance_X.reshape((cells.resolution,) * 3), np.concatenate(rgb) if rgb else None
+        near_N = half_N < band
+        closest.append(_Closest(flat_N[near_N], face_N[near_N], point_N3[near_N]))
+    joined = (np.concatenate([getattr(part, name) for part in closest]) for name in ("cell_N", "face_N", "point_N3"))
+    return distance_X.reshape((cells.resolution,) * 3), _Closest(*joined)
+
+
+def _depth(unsigned_RRR: HalfArray, inside_RRR: npt.NDArray[np.bool_], cells: _Cells, truncation: float) -> HalfArray:
+    """How deep cells inside lie. Where parts overlap, faces run through the inside: they are no surface, so that cells
+    much closer to a face than to any cell outside are as deep as the latter says, to half a cell."""
+    from scipy import ndimage
+
+    step = 2 * HALF_SIDE / cells.resolution
+    to_outside_RRR = ndimage.distance_transform_edt(inside_RRR) * step
+    hidden_RRR = unsigned_RRR < to_outside_RRR - 1.5 * step
+    return np.where(hidden_RRR, np.minimum(to_outside_RRR - 0.5 * step, truncation), unsigned_RRR).astype(np.float16)
 
 
 def _inside(mesh: Mesh, cells: _Cells, unsigned_RRR: HalfArray) -> tuple[npt.NDArray[np.bool_], int]:
@@ -187,6 +211,11 @@ def _winding(mesh: Mesh, cells: _Cells, flat_N: IndexArray) -> npt.NDArray[np.fl
     vertices, faces = mesh.vertices_N3.astype(np.float64), mesh.faces_F3.astype(np.int64)
     parts = [igl.fast_winding_number(vertices, faces, cells.points(part)) for part in _slabs(flat_N)]
     return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def _band(resolution: int) -> np.float16:
+    """How close to the surface a cell has a colour."""
+    return np.float16(COLOUR_CELLS * 2 * HALF_SIDE / resolution)
 
 
 def _num_doubtful(winding_N: npt.NDArray[np.float64]) -> int:

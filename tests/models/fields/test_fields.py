@@ -81,6 +81,14 @@ def test_a_closed_mesh_leaves_no_doubt_and_an_open_one_does():
     assert 0 < (opened.field.distance_RRR < 0).sum() < (closed.field.distance_RRR < 0).sum()
 
 
+def test_faces_where_parts_overlap_are_no_surface():
+    parts = trimesh.util.concatenate([trimesh.creation.icosphere(4, 0.45), trimesh.creation.icosphere(3, 0.2)])
+    overlapping = field_of(Mesh(parts.vertices.astype(np.float32), parts.faces.astype(np.int32)))
+    alone = field_of(sphere(0.45))
+    assert np.abs(overlapping.distance_RRR - alone.distance_RRR).max() < alone.cell
+    assert np.array_equal(overlapping.coloured, alone.coloured)
+
+
 def test_slabs_change_nothing(monkeypatch):
     whole = field_of(sphere())
     monkeypatch.setattr("models.fields.SLAB_POINTS", 1_000)
