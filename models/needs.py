@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from models.fields import Field
     from models.geometry import Mesh
     from models.views import Views
 
@@ -42,6 +43,8 @@ VIEWS: Need[Views] = Need("views", "matted views")
 """The views that students may see, cut out, cropped and square, with their cameras where these are known."""
 TRUTH: Need[Mesh] = Need("truth", "true mesh")
 TEACHER: Need[Mesh] = Need("teacher", "teacher's mesh")
+FIELD: Need[Field] = Need("field", "shape as a field")
+"""Signed distances of the true shape, or of the teacher's where there is no truth and the gate accepts it."""
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,8 @@ class Field:
         from safetensors.numpy import save
 
         arrays = {"distance": self.distance_RRR, "truncation": np.array([self.truncation])}
-        return save(arrays if self.colours_M3 is None else {**arrays, "colours": self.colours_M3})
+        data: bytes = save(arrays if self.colours_M3 is None else {**arrays, "colours": self.colours_M3})
+        return data
 
     @staticmethod
     def from_bytes(data: bytes) -> Field:

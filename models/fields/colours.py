@@ -43,7 +43,9 @@ class Part:
     def at(self, face_K: npt.NDArray[np.int64], weights_K3: npt.NDArray[np.float64]) -> FloatArray:
         """Colours (K, 3), 0 to 255, of points within faces."""
         rgb_K3: FloatArray = np.einsum("kc,kcd->kd", weights_K3, self.corners_F33[face_K])
-        return rgb_K3 if self.texture is None else rgb_K3 / 255 * self.texture.at(face_K, weights_K3)
+        if self.texture is not None:
+            rgb_K3 = (rgb_K3 / 255 * self.texture.at(face_K, weights_K3)).astype(np.float32)
+        return rgb_K3
 
 
 @dataclass(frozen=True)

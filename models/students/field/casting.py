@@ -7,12 +7,10 @@ import torch
 
 from models.fields.extraction import Evaluate, Lattice, refined, surface, whole_cube
 from models.geometry import FloatArray, Mesh
-from models.students.field.evidence import RANGE, Views, look, sample_volume
+from models.students.field.evidence import RANGE, Seen, look, sample_volume
 from models.students.field.network import Network, Reading
 
 COARSE_CELLS = 28
-MAX_POINTS = 16_000
-"""Evaluated on one lattice: what 50 ms on one core allow."""
 FINEST = 1 / 200
 """The least step of a lattice, in world units."""
 DOUBT = 0.75
@@ -20,15 +18,18 @@ DOUBT = 0.75
 
 
 @torch.inference_mode()
-def cast(network: Network, views: Views) -> Mesh:
-    """The coloured mesh of one item. Raises EmptyOutput where its field has no surface."""
-    reading = network.read(views, torch.full((1,), -1, device=views.present_BV.device))
+def cast(network: Network, seen: Seen, *, max_points: int) -> Mesh:
+    """The coloured mesh of one item. No lattice but the coarsest asks for more than `max_points`.
+
+    Raises EmptyOutput where its field has no surface.
+    """
+    reading = network.read(seen, torch.full((1,), -1, device=seen.present_BV.device))
 
     def evaluate(points_N3: FloatArray) -> FloatArray:
         return network.at(reading, _points(points_N3, reading))[1][0].cpu().numpy()
 
     lattice = _coarse(reading, whole_cube(COARSE_CELLS), evaluate)
-    mesh = surface(refined(lattice, evaluate, max_points=MAX_POINTS, finest=FINEST))
+    mesh = surface(refined(lattice, evaluate, max_points=max_points, finest=FINEST))
     vertices_1N3 = _points(mesh.vertices_N3, reading)
     hidden, _, sight = network.at(reading, vertices_1N3)
     rgb_N3 = network.colours(reading, hidden, sight)[0].cpu().numpy()
@@ -41,8 +42,8 @@ def _coarse(reading: Reading, lattice: Lattice, evaluate: Evaluate) -> Lattice:
     everywhere = np.ones(lattice.values_XYZ.shape, bool)
     points_1N3 = _points(lattice.points(everywhere), reading)
     guess_N = sample_volume(reading.guess_BRRR, points_1N3)[0].cpu().numpy()
-    placed = bool(reading.views.placed_BV.any())
-    hull_N = look(reading.views, points_1N3).hull_BP[0].cpu().numpy() if placed else guess_N
+    placed = bool(reading.seen.placed_BV.any())
+    hull_N = look(reading.seen, points_1N3).hull()[0].cpu().numpy() if placed else guess_N
     limit = DOUBT * RANGE
     open_N = (np.abs(guess_N) < limit) | (np.abs(hull_N) < limit) | ((guess_N < 0) != (hull_N < 0))
     open_XYZ = open_N.reshape(everywhere.shape)

@@ -17,8 +17,8 @@ NEAR = 1e-2
 
 
 @dataclass(frozen=True)
-class Views:
-    """B items with V views, each with a place for every view that the student knows.
+class Seen:
+    """What is seen of B items in V views, with a place for every view that the student knows.
 
     tokens_BVHWC: float32. present_BV: whether there is such a view. placed_BV: whether it is known where its camera
     stands, too. silhouettes_BVSS: signed distance to the silhouette's edge, positive inside, in half images.
@@ -33,9 +33,9 @@ class Views:
     projections_BV34: torch.Tensor
 
     @staticmethod
-    def of(batch: Mapping[str, torch.Tensor]) -> Views:
-        """Those of a batch of examples."""
-        return Views(
+    def of(batch: Mapping[str, torch.Tensor]) -> Seen:
+        """That of a batch of examples."""
+        return Seen(
             batch["tokens"].float(),
             batch["present"],
             batch["placed"] & batch["present"],
@@ -47,29 +47,28 @@ class Views:
 
 @dataclass(frozen=True)
 class Sight:
-    """P points of each item in the views: image_BVP2 from -1 to 1, depth_BVP, and distance_BVP to the silhouette's cone,
-    negative inside, in world units, clipped; 0 for views that are not placed."""
+    """P points of each item in the views: image_BVP2 from -1 to 1, depth_BVP, and distance_BVP to the cone of the
+    silhouette, negative inside, in world units, clipped; 0 for views that are not placed."""
 
     image_BVP2: torch.Tensor
     depth_BVP: torch.Tensor
     distance_BVP: torch.Tensor
     placed_BV: torch.Tensor
 
-    @property
-    def hull_BP(self) -> torch.Tensor:
-        """Distance to what all silhouettes share, negative inside. Without any view, everything is inside."""
+    def hull(self) -> torch.Tensor:
+        """Distance (B, P) to what all silhouettes share, negative inside. Without any view, everything is inside."""
         return self.distance_BVP.masked_fill(~self.placed_BV[..., None], -RANGE).amax(1)
 
 
-def look(views: Views, points_BP3: torch.Tensor) -> Sight:
+def look(seen: Seen, points_BP3: torch.Tensor) -> Sight:
     """Where the points are seen, and how far from the silhouettes' edges."""
-    turned_BVP3 = torch.einsum("bvij,bpj->bvpi", views.projections_BV34[..., :3], points_BP3)
-    turned_BVP3 = turned_BVP3 + views.projections_BV34[:, :, None, :, 3]
+    turned_BVP3 = torch.einsum("bvij,bpj->bvpi", seen.projections_BV34[..., :3], points_BP3)
+    turned_BVP3 = turned_BVP3 + seen.projections_BV34[:, :, None, :, 3]
     depth_BVP = turned_BVP3[..., 2].clamp(min=NEAR)
     image_BVP2 = turned_BVP3[..., :2] / depth_BVP[..., None]
-    edge_BVP = sample_images(views.silhouettes_BVSS[:, :, None].float(), image_BVP2)[:, :, 0]
-    world_BVP = -(edge_BVP * depth_BVP / _focal(views.projections_BV34)[..., None]).clamp(-RANGE, RANGE)
-    placed_BV = views.placed_BV
+    edge_BVP = sample_images(seen.silhouettes_BVSS[:, :, None].float(), image_BVP2)[:, :, 0]
+    world_BVP = -(edge_BVP * depth_BVP / _focal(seen.projections_BV34)[..., None]).clamp(-RANGE, RANGE)
+    placed_BV = seen.placed_BV
     return Sight(image_BVP2, depth_BVP, world_BVP * placed_BV[..., None], placed_BV)
 
 

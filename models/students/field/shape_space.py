@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from models.fields import cell_centres
 from models.students import FeatureSpec
-from models.students.field.evidence import RANGE, Views, look
+from models.students.field.evidence import RANGE, Seen, look
 
 FOLDS = 4
 """In training an item is read by a regression over the other folds: it errs as it will on unseen items."""
@@ -32,9 +32,9 @@ NEIGHBOUR = 5
 
 
 class ShapeSpace(nn.Module):
-    """Views -> a first guess of the field (B, R, R, R) and how familiar the item looks (B,), 0 to 1. Nothing is trained.
+    """What is seen -> a first guess of the field (B, R, R, R) and how familiar the item looks (B,), 0 to 1.
 
-    At most `capacity` items are kept: the first. Buffers: the mean and modes of fields on R^3 cells, and of each kept
+    Nothing is trained. At most `capacity` items are kept: the first. Buffers: the mean and modes of fields on R^3 cells, and of each kept
     item its amounts of the modes, its hulls on COARSE^3 cells view by view, and its pooled tokens.
     """
 
@@ -49,20 +49,23 @@ class ShapeSpace(nn.Module):
     cones_NVY: torch.Tensor
     channels_CD: torch.Tensor
     tokens_NVF: torch.Tensor
+    seen_NV: torch.Tensor
+    grid_Y3: torch.Tensor
     settings_2: torch.Tensor
 
     def __init__(self, spec: FeatureSpec, *, rank: int, capacity: int) -> None:
         super().__init__()
-        views, channels = len(spec.views), min(self.CHANNELS, spec.channels)
+        num_views, channels = len(spec.views), min(self.CHANNELS, spec.channels)
+        self.capacity = capacity
         num_cells, num_coarse = self.RESOLUTION**3, self.COARSE**3
         self.register_buffer("num_items", torch.zeros((), dtype=torch.int64))
         self.register_buffer("mean_X", torch.full((num_cells,), RANGE))
         self.register_buffer("modes_KX", torch.zeros(rank, num_cells))
         self.register_buffer("amounts_NK", torch.zeros(capacity, rank))
-        self.register_buffer("cones_NVY", torch.zeros(capacity, views, num_coarse, dtype=torch.float16))
+        self.register_buffer("cones_NVY", torch.zeros(capacity, num_views, num_coarse, dtype=torch.float16))
         self.register_buffer("channels_CD", torch.zeros(spec.channels, channels))
-        self.register_buffer("tokens_NVF", torch.zeros(capacity, views, self.POOLED**2 * channels))
-        self.register_buffer("seen_NV", torch.zeros(capacity, views, dtype=torch.bool))
+        self.register_buffer("tokens_NVF", torch.zeros(capacity, num_views, self.POOLED**2 * channels))
+        self.register_buffer("seen_NV", torch.zeros(capacity, num_views, dtype=torch.bool))
         self.register_buffer("settings_2", torch.tensor([WIDTHS[1], RIDGES[0]]))
         axis = torch.from_numpy(cell_centres(self.COARSE)).float()
         grid_Y3 = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).reshape(-1, 3)
@@ -70,7 +73,7 @@ class ShapeSpace(nn.Module):
         self._regressions: dict[tuple[tuple[bool, ...], int], _Regression] = {}
 
     @torch.no_grad()
-    def fit(self, views: Views, fields_NX: torch.Tensor) -> None:
+    def fit(self, seen: Seen, fields_NX: torch.Tensor) -> None:
         """Span the space by the fields and remember how the items look: N items, at most `capacity`."""
         count = len(fields_NX)
         self.num_items.fill_(count)
@@ -79,29 +82,29 @@ class ShapeSpace(nn.Module):
         used = min(len(self.modes_KX), int((spread_K > 1e-4 * spread_K[0]).sum()))
         self.modes_KX.zero_()[:used] = modes_KX[:used]
         self.amounts_NK[:count] = (fields_NX - self.mean_X) @ self.modes_KX.T
-        self.cones_NVY[:count] = self._cones(views).half()
-        tokens_XC = views.tokens_BVHWC[views.present_BV].flatten(0, -2).double()
+        self.cones_NVY[:count] = self._cones(seen).half()
+        tokens_XC = seen.tokens_BVHWC[seen.present_BV].flatten(0, -2).double()
         _, axes_CC = torch.linalg.eigh(tokens_XC.T @ tokens_XC)
         self.channels_CD.copy_(axes_CC.flip(1)[:, : self.channels_CD.shape[1]])
-        self.tokens_NVF[:count] = self._pooled(views)
-        self.seen_NV.zero_()[:count] = views.present_BV
+        self.tokens_NVF[:count] = self._pooled(seen)
+        self.seen_NV.zero_()[:count] = seen.present_BV
         self._choose_settings()
 
-    def forward(self, views: Views, fold_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, seen: Seen, fold_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """fold_B: the fold that an item belongs to in training, -1 where it belongs to none."""
-        cones_BVY, pooled_BVF = self._cones(views), self._pooled(views)
+        cones_BVY, pooled_BVF = self._cones(seen), self._pooled(seen)
         amounts_BK = cones_BVY.new_zeros(len(fold_B), self.amounts_NK.shape[1])
         beyond_BY = cones_BVY.new_zeros(len(fold_B), self.COARSE**3)
         familiar_B = cones_BVY.new_zeros(len(fold_B))
         known: dict[tuple[bool, ...], _Rows] = {}
-        for item, (placed, fold) in enumerate(zip(views.placed_BV.tolist(), fold_B.tolist(), strict=True)):
+        for item, (placed, fold) in enumerate(zip(seen.placed_BV.tolist(), fold_B.tolist(), strict=True)):
             placed = tuple(placed)
             rows = known.setdefault(placed, self._rows(placed))
             regression = self._regression(placed, fold, rows)
             if any(placed):
                 query_D = cones_BVY[item, list(placed)].amax(0)
             else:
-                query_D = pooled_BVF[item][views.present_BV[item]].mean(0)
+                query_D = pooled_BVF[item][seen.present_BV[item]].mean(0)
             weights_J, familiar_B[item] = regression.weights(query_D)
             amounts_BK[item] = weights_J @ rows.amounts_MK[regression.kept_J]
             if any(placed):
@@ -109,22 +112,22 @@ class ShapeSpace(nn.Module):
                 mean_Y = hulls_JY.mean(0)
                 beyond_BY[item] = query_D - mean_Y - weights_J @ (hulls_JY - mean_Y)
         within_BX = self.mean_X + amounts_BK @ self.modes_KX
-        coarse_BYYY = beyond_BY.unflatten(1, (self.COARSE,) * 3)
+        coarse_BYYY = beyond_BY.reshape(-1, *(self.COARSE,) * 3)
         beyond_BRRR = functional.interpolate(coarse_BYYY[:, None], size=(self.RESOLUTION,) * 3, mode="trilinear")[:, 0]
         return within_BX.reshape(beyond_BRRR.shape) + beyond_BRRR, familiar_B
 
-    def _cones(self, views: Views) -> torch.Tensor:
+    def _cones(self, seen: Seen) -> torch.Tensor:
         """Distances (B, V, Y) of the coarse cells to the views' cones; a view that is not placed carves nothing."""
-        points_BY3 = self.grid_Y3.expand(len(views.present_BV), -1, -1)
-        sight = look(views, points_BY3)
-        return sight.distance_BVP.masked_fill(~views.placed_BV[..., None], -RANGE)
+        points_BY3 = self.grid_Y3.expand(len(seen.present_BV), -1, -1)
+        sight = look(seen, points_BY3)
+        return sight.distance_BVP.masked_fill(~seen.placed_BV[..., None], -RANGE)
 
-    def _pooled(self, views: Views) -> torch.Tensor:
+    def _pooled(self, seen: Seen) -> torch.Tensor:
         """Tokens (B, V, F) in their principal channels on a coarse grid."""
-        reduced_BVHWD = views.tokens_BVHWC @ self.channels_CD
+        reduced_BVHWD = seen.tokens_BVHWC @ self.channels_CD
         grid_XDHW = reduced_BVHWD.flatten(0, 1).permute(0, 3, 1, 2)
         pooled = functional.adaptive_avg_pool2d(grid_XDHW, self.POOLED)
-        return pooled.reshape(*views.present_BV.shape, -1)
+        return pooled.reshape(*seen.present_BV.shape, -1)
 
     def _rows(self, placed: tuple[bool, ...]) -> _Rows:
         """How the items look from the views that are placed: by their hulls; without any, by each of their views."""
