@@ -32,7 +32,7 @@ def test_a_new_workspace_is_whole_and_valid(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "w")
     params = load_params(workspace.params_file)
     assert [source.source for source in params.stage("ingest").sources] == ["folder"]
-    check_versions(workspace)
+    check_versions(workspace, params)
     packaged = yaml.safe_load(template("dvc.yaml").read_text())
     assert yaml.safe_load((workspace.root / "dvc.yaml").read_text()) == packaged
     before = contents(workspace.root)
@@ -166,7 +166,8 @@ def test_what_was_written_before_there_was_a_mark_follows_the_package(
     monkeypatch.setitem(scaffold.BEFORE_MARKS, "versions.yaml", (scaffold._digest(old)[:16],))
     (tmp_path / "w" / "versions.yaml").write_bytes(old)
     assert create(tmp_path / "w").written == ["versions.yaml"]
-    check_versions(Workspace(tmp_path / "w"))
+    workspace = Workspace(tmp_path / "w")
+    check_versions(workspace, load_params(workspace.params_file))
 
 
 def test_the_checkouts_own_files_are_ours_and_carry_no_mark() -> None:

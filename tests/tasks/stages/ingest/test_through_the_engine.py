@@ -26,7 +26,8 @@ def test_awkward_names_are_items_or_fail_alone_and_what_is_not_taken_is_told(tmp
     (workspace.root / "inbox" / os.fsdecode(b"torn\xff.png")).write_bytes(b"torn")
     (workspace.root / "inbox" / os.fsdecode(b"gone\xff.png")).symlink_to("nowhere")
     (workspace.root / "inbox" / "a.fbx").write_bytes(b"")
-    params, versions = load_params(workspace.params_file), check_versions(workspace)
+    params = load_params(workspace.params_file)
+    versions = check_versions(workspace, params)
 
     assert forecast(workspace, params, versions, ["ingest"])[0].notices[0] == TOLD
     outcome = run_stage(Ingest(), workspace, params, versions)
