@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+import numpy.typing as npt
 
 from models.geometry import ByteArray, FloatArray
 
@@ -13,8 +16,23 @@ EDGE_PX = 2
 _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)
 
 
+@dataclass(frozen=True)
+class Outline:
+    """distance_HW: signed, in pixels, of pixel centres to the silhouette's edge, positive inside. edge_2HW: row and
+    column of the edge pixel that is nearest to each."""
+
+    distance_HW: FloatArray
+    edge_2HW: npt.NDArray[np.int32]
+
+
 def silhouette_distance(alpha_HW: ByteArray, threshold: float) -> FloatArray | None:
-    """Signed distance (H, W) in pixels of pixel centres to the silhouette's edge, positive inside; None if it is empty.
+    """The distances of an `Outline`; None where the silhouette is empty."""
+    found = outline(alpha_HW, threshold)
+    return None if found is None else found.distance_HW
+
+
+def outline(alpha_HW: ByteArray, threshold: float) -> Outline | None:
+    """The outline of what is covered to `threshold` (0 to 1) or more; None where nothing is.
 
     Edge pixels are partly covered, which tells where in the pixel the edge runs: distances are measured from there.
     Exact for edges along rows and columns, within a third of a pixel for others. Partial coverage farther inside counts
@@ -31,8 +49,9 @@ def silhouette_distance(alpha_HW: ByteArray, threshold: float) -> FloatArray | N
     beside_empty_HW = ndimage.minimum_filter(coverage_HW, footprint=_CROSS, mode="nearest") <= FAINT
     edge_HW = partial_HW | ((coverage_HW >= 1 - FAINT) & beside_empty_HW)
     if not edge_HW.any():
-        return np.full(alpha_HW.shape, float(max(alpha_HW.shape)), np.float32)
-    distance_HW, (row_HW, column_HW) = ndimage.distance_transform_edt(~edge_HW, return_indices=True)
-    depth_in_pixel_HW = coverage_HW[row_HW, column_HW] - threshold
+        far = np.full(alpha_HW.shape, float(max(alpha_HW.shape)), np.float32)
+        return Outline(far, np.indices(alpha_HW.shape, np.int32))
+    distance_HW, edge_2HW = ndimage.distance_transform_edt(~edge_HW, return_indices=True)
+    depth_in_pixel_HW = coverage_HW[edge_2HW[0], edge_2HW[1]] - threshold
     signed_HW: FloatArray = (np.where(inside_HW, distance_HW, -distance_HW) + depth_in_pixel_HW).astype(np.float32)
-    return signed_HW
+    return Outline(signed_HW, edge_2HW)

@@ -12,7 +12,7 @@ from torch.nn import functional
 from models.errors import BadInput
 from models.fields import Field
 from models.geometry import ByteArray, FloatArray
-from models.silhouettes import silhouette_distance
+from models.silhouettes import outline
 from models.students import FeatureSpec
 from models.students.field.evidence import RANGE
 from models.students.field.placing import named_cameras, projection
@@ -105,12 +105,8 @@ _NOWHERE = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]], np.float32)
 
 def _outlined(rgba_SS4: ByteArray, name: str) -> tuple[FloatArray, ByteArray]:
     """Distance to the silhouette's edge in half images, and colours (3, S, S) that go on beyond the edge."""
-    from scipy import ndimage
-
-    distance_SS = silhouette_distance(rgba_SS4[..., 3], THRESHOLD)
-    if distance_SS is None:
+    found = outline(rgba_SS4[..., 3], THRESHOLD)
+    if found is None:
         raise BadInput(f"view {name} shows no object: its silhouette is empty")
-    row_SS, column_SS = ndimage.distance_transform_edt(
-        rgba_SS4[..., 3] < 255 * THRESHOLD, return_distances=False, return_indices=True
-    )
-    return distance_SS * (2 / len(rgba_SS4)), rgba_SS4[row_SS, column_SS, :3].transpose(2, 0, 1)
+    rows_SS, columns_SS = np.where(found.distance_HW > 0, np.indices(found.distance_HW.shape), found.edge_2HW)
+    return found.distance_HW * (2 / len(rgba_SS4)), rgba_SS4[rows_SS, columns_SS, :3].transpose(2, 0, 1)

@@ -34,8 +34,8 @@ NEIGHBOUR = 5
 class ShapeSpace(nn.Module):
     """What is seen -> a first guess of the field (B, R, R, R) and how familiar the item looks (B,), 0 to 1.
 
-    Nothing is trained. At most `capacity` items are kept: the first. Buffers: the mean and modes of fields on R^3 cells, and of each kept
-    item its amounts of the modes, its hulls on COARSE^3 cells view by view, and its pooled tokens.
+    Nothing is trained. The first `capacity` items are kept. Buffers: the mean and modes of fields on R^3 cells; of each
+    kept item its amounts of the modes, its distances on COARSE^3 cells to each view's cone, and its pooled tokens.
     """
 
     RESOLUTION = 32
@@ -70,6 +70,7 @@ class ShapeSpace(nn.Module):
         axis = torch.from_numpy(cell_centres(self.COARSE)).float()
         grid_Y3 = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).reshape(-1, 3)
         self.register_buffer("grid_Y3", grid_Y3, persistent=False)
+        self._known: dict[tuple[bool, ...], _Rows] = {}
         self._regressions: dict[tuple[tuple[bool, ...], int], _Regression] = {}
 
     @torch.no_grad()
@@ -88,6 +89,7 @@ class ShapeSpace(nn.Module):
         self.channels_CD.copy_(axes_CC.flip(1)[:, : self.channels_CD.shape[1]])
         self.tokens_NVF[:count] = self._pooled(seen)
         self.seen_NV.zero_()[:count] = seen.present_BV
+        self._forget()
         self._choose_settings()
 
     def forward(self, seen: Seen, fold_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -96,10 +98,8 @@ class ShapeSpace(nn.Module):
         amounts_BK = cones_BVY.new_zeros(len(fold_B), self.amounts_NK.shape[1])
         beyond_BY = cones_BVY.new_zeros(len(fold_B), self.COARSE**3)
         familiar_B = cones_BVY.new_zeros(len(fold_B))
-        known: dict[tuple[bool, ...], _Rows] = {}
-        for item, (placed, fold) in enumerate(zip(seen.placed_BV.tolist(), fold_B.tolist(), strict=True)):
-            placed = tuple(placed)
-            rows = known.setdefault(placed, self._rows(placed))
+        for item, (placed, fold) in enumerate(zip(map(tuple, seen.placed_BV.tolist()), fold_B.tolist(), strict=True)):
+            rows = self._rows(placed)
             regression = self._regression(placed, fold, rows)
             if any(placed):
                 query_D = cones_BVY[item, list(placed)].amax(0)
@@ -131,6 +131,11 @@ class ShapeSpace(nn.Module):
 
     def _rows(self, placed: tuple[bool, ...]) -> _Rows:
         """How the items look from the views that are placed: by their hulls; without any, by each of their views."""
+        if placed not in self._known:
+            self._known[placed] = self._look_of_items(placed)
+        return self._known[placed]
+
+    def _look_of_items(self, placed: tuple[bool, ...]) -> _Rows:
         count = int(self.num_items)
         item_N = torch.arange(count, device=self.mean_X.device)
         if any(placed):
@@ -154,10 +159,19 @@ class ShapeSpace(nn.Module):
         for width, ridge in itertools.product(WIDTHS, RIDGES):
             errors[width, ridge] = sum(_left_out_error(rows, fold, width, ridge) for fold in range(FOLDS))
         self.settings_2.copy_(torch.tensor(min(errors, key=lambda setting: errors[setting])))
+
+    def _forget(self) -> None:
+        """What was derived from the buffers."""
+        self._known.clear()
         self._regressions.clear()
 
+    def _apply(self, *arguments: Any, **options: Any) -> ShapeSpace:
+        self._forget()
+        moved: ShapeSpace = super()._apply(*arguments, **options)
+        return moved
+
     def _load_from_state_dict(self, *arguments: Any) -> None:
-        self._regressions.clear()
+        self._forget()
         super()._load_from_state_dict(*arguments)
 
 
