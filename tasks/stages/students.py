@@ -67,7 +67,6 @@ class Choice:
     def settings(self, context: Context) -> dict[str, Json]:
         """What enters the key of it, beside the items: params, the plug-in's version, digests of pretrained weights."""
         name = self.block.student
-        brought = plugins.version("students", name)
         own = self.plugin_params
         find = getattr(self.plugin, "weights", None)
         weights = find(self.plugin_params, context.workspace) if find else ()
