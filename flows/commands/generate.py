@@ -32,7 +32,10 @@ def generate(
 
 
 def students(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> None:
-    """The trained students that are held: what sets each apart, and its figures."""
+    """List the trained students that are held: what sets each apart, and its figures.
+
+    Examples: lostwax students, lostwax students --json
+    """
     from tasks.commands.students import list_students
     from tasks.workspace import Workspace
 

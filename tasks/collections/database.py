@@ -9,7 +9,7 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-AS_OTHERS_WRITE_IT, AS_IT_LIES_THERE = "mode=ro", "immutable=1"
+AS_OTHERS_WRITE_IT, AS_IT_LIES_THERE = "mode=ro", "mode=ro&immutable=1"
 """How to read a file that this process may not write; the first needs the files that its writer keeps beside it."""
 WAIT_S = 30
 """How long another writer is waited for."""
