@@ -30,7 +30,7 @@ from tasks.collections.records import Record
 from tasks.collections.summaries import known_metrics
 from tasks.engine.planning import result_version
 from tasks.engine.stage import Context, Item, Json, Offer, Output, Stage, Wanted
-from tasks.stages.ingest import alike, splits
+from tasks.stages.ingest import alike, left_out, splits
 from tasks.stages.ingest.listing import Listing, list_items
 from tasks.stages.ingest.splits import Split, group_of
 from tasks.stages.sources import Found, Loaded, SourceParams, SplitName
@@ -124,7 +124,8 @@ class Ingest(Stage):
     def notices(self, context: Context) -> list[str]:
         """Those of the listing, and of the shapes as they were last published."""
         published = known_metrics(Workspace(context.workspace).metrics_file(self.name))
-        return self._notices + alike.notices(published.get("alike", {}))
+        lacking, found = published.get("left_out", {}), published.get("alike", {})
+        return self._notices + left_out.notices(lacking) + alike.notices(found)
 
     def start(self, context: Context) -> Callable[[Item], Output]:
         params: IngestParams = context.params.stage(self.name)
@@ -142,18 +143,22 @@ class Ingest(Stage):
 
     def metrics(self, records: Iterable[Record], context: Context) -> dict[str, Json]:
         counts: dict[str, Counter[str]] = {name: Counter() for name in ("class", "split", "kind", "source")}
+        incomplete = left_out.Incomplete()
 
         def counting() -> Iterator[Record]:
             for record in records:
                 for name, counter in counts.items():
                     counter[str(record.facts[name])] += 1
+                incomplete.add(record)
                 yield record
 
         found = alike.find_alike(counting())
+        lacking = incomplete.to_json()
         return (
             {name: dict(sorted(counter.items())) for name, counter in counts.items()}
             | self._listing.to_json()
-            | {"alike": found, "notices": self._notices + alike.notices(found)}
+            | {"left_out": lacking, "alike": found}
+            | {"notices": self._notices + left_out.notices(lacking) + alike.notices(found)}
         )
 
 
@@ -191,7 +196,7 @@ def _ingested(loaded: Loaded, facts: dict[str, Any], params: IngestParams) -> Ou
         "colour": mesh.colour,
         "watertight": mesh.watertight,
         "extents": [float(f"{side:.6g}") for side in mesh.extents],
-        "left_out": list(mesh.left_out),
+        left_out.FACT: list(mesh.left_out),
         alike.FINGERPRINT: [float(f"{value:.5f}") for value in shape_fingerprint(bare_mesh(mesh.glb))],
     }
     return Output({"mesh.glb": mesh.glb}, frame=FRAME, facts=facts | measured)
