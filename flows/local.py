@@ -77,11 +77,12 @@ def connect(workspace: Workspace) -> OwnServer | None:
     Prefect's logs go to the server alone: the terminal shows what this command says.
     """
     own = None
-    chosen = os.environ.get("PREFECT_API_URL")
-    api = api_of(chosen) if chosen else running_api(workspace)
-    if chosen and api:
+    if chosen := os.environ.get("PREFECT_API_URL"):
+        api = api_of(chosen)
         require_answer(api)
-    if api is None:
+    elif (running := running_api(workspace)) is not None:
+        api = running
+    else:
         own = OwnServer(workspace)
         api = own.api
         atexit.register(own.stop)

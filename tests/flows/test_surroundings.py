@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
 from tasks.engine.outcome import FAILED, OK, WRONG_USAGE
@@ -227,14 +228,15 @@ def test_repro_runs_our_python_whatever_path_says(
 ) -> None:
     monkeypatch.setenv("PATH", "/usr/bin:/bin")  # where `python` is another one, or none
     workspace = Workspace(shutil.copytree(ingested.root, tmp_path / "w"))
-    shutil.copy(ROOT / "params.yaml", workspace.params_file)
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params["ingest"] = {"inbox": "inbox", "sources": [{"source": "folder"}]}
+    workspace.params_file.write_text(yaml.safe_dump(params))
     assert run(command("init", workspace.root), workspace.root).returncode == OK
     done = run(command("repro", "ingest", "-w", workspace.root), tmp_path)
     assert done.returncode == OK, done.stderr
     assert "ingest    1 done" in done.stderr
     assert (workspace.root / "dvc.lock").is_file()
-    broken = workspace.params_file.read_text().replace("size_px: 128", "size_px: 1", 1)
-    workspace.params_file.write_text(broken)
+    workspace.params_file.write_text(yaml.safe_dump(params | {"views": {"size_px": 1}}))
     failed = run(command("repro", "views"), workspace.root)
     assert failed.returncode == WRONG_USAGE
     assert "views.size_px: should be greater than or equal to 32 (got 1)" in failed.stderr
