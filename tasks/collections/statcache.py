@@ -39,8 +39,7 @@ class StatCache:
 
     def digest(self, path: Path) -> str:
         """sha256 (64 hex) of the file's bytes. Raises OSError."""
-        name = str(path)
-        signature = _signature(name)
+        name, signature = _name(path), _signature(str(path))
         known = self._learnt.get(name) or self._database.execute(SELECT, (name,)).fetchone()
         if known and known[:4] == signature:
             return str(known[4])
@@ -52,7 +51,7 @@ class StatCache:
 
     def forget(self, path: Path) -> None:
         """Do not trust this file: its next digest reads it, in this run and in the next."""
-        self._learn(str(path), UNKNOWN)
+        self._learn(_name(path), UNKNOWN)
 
     def save(self) -> None:
         if self._learnt:
@@ -69,6 +68,12 @@ class StatCache:
         self._learnt[name] = entry
         if len(self._learnt) >= MAX_UNSAVED:
             self.save()
+
+
+def _name(path: Path) -> str:
+    """The path as SQLite can hold it: it need not be UTF-8."""
+    name = str(path)
+    return name if name.isascii() else os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _signature(name: str) -> tuple[int, int, int, int]:

@@ -286,3 +286,15 @@ def test_half_written_files_of_the_dead_are_removed_and_those_of_the_living_kept
     write_atomically(tmp_path / "items.jsonl", json.dumps({}).encode())
     remove_partial(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"items.jsonl", f"items.jsonl.{os.getppid()}.tmp"}
+
+
+def test_digests_of_files_whose_names_are_not_utf8_are_remembered(tmp_path, monkeypatch):
+    path = tmp_path / os.fsdecode(b"caf\xe9.png")
+    path.write_bytes(b"bytes")
+    cache = StatCache(tmp_path / "files.db")
+    sha256 = cache.digest(settled(path))
+    cache.close()
+    monkeypatch.setattr("tasks.collections.statcache.file_sha256", lambda _: pytest.fail("read again"))
+    cache = StatCache(tmp_path / "files.db")
+    assert cache.digest(path) == sha256
+    cache.close()
