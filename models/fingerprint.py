@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
@@ -61,16 +64,37 @@ def shape_fingerprint(mesh: Mesh) -> npt.NDArray[np.float64]:
 
 
 def nearly_equal(fingerprints_N8: npt.NDArray[np.float64], most: int = 8) -> list[tuple[int, int]]:
-    """Pairs (i, j), i < j, of nearly equal fingerprints, sorted; of each its `most` nearest are looked at."""
-    from scipy.spatial import cKDTree
+    """Pairs (i, j), i < j, of nearly equal fingerprints, sorted.
 
+    They link all that are alike without naming each pair: equal ones form a chain, and the first of a chain is paired
+    with those of its `most` nearest.
+    """
     if len(fingerprints_N8) < 2:
         return []
-    distances, others = cKDTree(fingerprints_N8).query(
-        fingerprints_N8, k=min(most, len(fingerprints_N8)), p=np.inf, distance_upper_bound=NEARLY_EQUAL
+    distinct_M8, number_N = np.unique(fingerprints_N8, axis=0, return_inverse=True)
+    number_N = number_N.reshape(-1)
+    ends = np.cumsum(np.bincount(number_N))
+    equal = [group.tolist() for group in np.split(np.argsort(number_N, kind="stable"), ends[:-1])]
+    pairs = {pair for group in equal for pair in itertools.pairwise(group)}
+    for one, other in _near(distinct_M8, most):
+        i, j = equal[one][0], equal[other][0]
+        pairs.add((min(i, j), max(i, j)))
+    return sorted(pairs)
+
+
+def _near(distinct_M8: npt.NDArray[np.float64], most: int) -> Iterator[tuple[int, int]]:
+    """Pairs of nearly equal rows among the `most` nearest of each, itself among them."""
+    from scipy.spatial import cKDTree
+
+    if len(distinct_M8) < 2:
+        return
+    distances, others = cKDTree(distinct_M8).query(
+        distinct_M8, k=min(most, len(distinct_M8)), p=np.inf, distance_upper_bound=NEARLY_EQUAL
     )
-    near = [(int(i), int(np.asarray(others)[i, k])) for i, k in np.argwhere(np.isfinite(distances))]
-    return sorted({(min(pair), max(pair)) for pair in near if pair[0] != pair[1]})
+    for one, column in np.argwhere(np.isfinite(distances)).tolist():
+        other = int(np.asarray(others)[one, column])
+        if one != other:
+            yield one, other
 
 
 def _normalised(mesh: Mesh) -> tuple[float, npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -31,7 +31,7 @@ from tasks.collections.summaries import known_metrics
 from tasks.engine.planning import result_version
 from tasks.engine.stage import Context, Item, Json, Offer, Output, Stage, Wanted
 from tasks.stages.ingest import alike, left_out, splits
-from tasks.stages.ingest.listing import Listing, list_items
+from tasks.stages.ingest.listing import list_items
 from tasks.stages.ingest.splits import Split, group_of
 from tasks.stages.sources import Found, Loaded, SourceParams, SplitName
 from tasks.workspace import Workspace
@@ -98,7 +98,7 @@ class Ingest(Stage):
     )
 
     def __init__(self) -> None:
-        self._listing = Listing()
+        self._not_taken: dict[str, Json] = {}
         self._notices: list[str] = []
 
     def key_params(self, params: Any) -> Json:
@@ -111,15 +111,16 @@ class Ingest(Stage):
 
     def wanted(self, context: Context) -> Iterator[Wanted]:
         params: IngestParams = context.params.stage(self.name)
-        self._listing = list_items(params.sources, context.workspace / params.inbox, context.digest)
-        items = list(self._listing.items.values())
-        split_of = splits.assign(params.split, items)
-        self._notices = self._listing.notices() + splits.notices(params.split, items, split_of)
-        if params.limit is not None:
-            items = heapq.nsmallest(params.limit, items, key=lambda item: item.id)
-        for item in items:
+        listing = list_items(params.sources, context.workspace / params.inbox, context.digest)
+        items = listing.items
+        split_of = splits.assign(params.split, items.values())
+        self._not_taken = listing.to_json()
+        self._notices = listing.notices() + splits.notices(params.split, items.values(), split_of)
+        ids = list(items) if params.limit is None else heapq.nsmallest(params.limit, items)
+        for item_id in ids:
+            item = items.pop(item_id)  # while the plan grows, the listing shrinks
             version = result_version(f"sources.{item.source}", context.versions)
-            yield _wanted(item, split_of[group_of(item)], params.up_axis, version)
+            yield _wanted(item_id, item, split_of[group_of(item)], params.up_axis, version)
 
     def notices(self, context: Context) -> list[str]:
         """Those of the listing, and of the shapes as they were last published."""
@@ -156,13 +157,13 @@ class Ingest(Stage):
         lacking = incomplete.to_json()
         return (
             {name: dict(sorted(counter.items())) for name, counter in counts.items()}
-            | self._listing.to_json()
+            | self._not_taken
             | {"left_out": lacking, "alike": found}
             | {"notices": self._notices + left_out.notices(lacking) + alike.notices(found)}
         )
 
 
-def _wanted(found: Found, split: SplitName, up_axis: UpAxis, version: int | str) -> Wanted:
+def _wanted(item_id: str, found: Found, split: SplitName, up_axis: UpAxis, version: int | str) -> Wanted:
     facts = {
         "label": found.label,
         "class": found.class_name,
@@ -177,7 +178,7 @@ def _wanted(found: Found, split: SplitName, up_axis: UpAxis, version: int | str)
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     return Wanted(
-        id=found.id,
+        id=item_id,
         label=found.label,
         inputs=(*found.inputs, ("facts", digest), ("source", str(version))),
         payload={"facts": facts, "load": found.payload, "problem": found.problem},

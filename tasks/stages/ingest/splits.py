@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from pydantic import Field, model_validator
 
@@ -53,7 +53,7 @@ def group_of(item: Found) -> str:
     return item.group or item.label
 
 
-def assign(split: Split, items: Sequence[Found]) -> dict[str, SplitName]:
+def assign(split: Split, items: Collection[Found]) -> dict[str, SplitName]:
     """The split of every group. Raises ValueError where a group's items are named for different splits."""
     splits = _named(split, items)
     by_class: dict[str, list[str]] = defaultdict(list)
@@ -69,7 +69,7 @@ def assign(split: Split, items: Sequence[Found]) -> dict[str, SplitName]:
     return splits | _drawn(split, rest)
 
 
-def notices(split: Split, items: Sequence[Found], splits: Mapping[str, SplitName]) -> list[str]:
+def notices(split: Split, items: Collection[Found], splits: Mapping[str, SplitName]) -> list[str]:
     """What people should know: patterns that name nothing, and classes of which nothing is held out for the test."""
     unused = [pattern for pattern in split.named if not any(map(_labels_fit(pattern), items))]
     words = [f"ingest.split.named: {', '.join(unused)} fits no item"] if unused else []
