@@ -2,8 +2,8 @@
 
     python -m benchmarks.streaming [--gb 20] [--json]
 
-Both trainings run in processes of their own, over the same examples of 2 MB: the streamed one over all of them, the resident
-one over as many as 400 MB hold. Figures: steps a second of both, their ratio, and the peak memory of the streamed one.
+Both trainings run in processes of their own, over examples of 2 MB: the streamed one over all of them, the resident one
+over as many as 400 MB hold. Figures: seconds a step of both, their ratio, and the peak memory of the streamed one.
 """
 
 from __future__ import annotations

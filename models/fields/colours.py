@@ -8,14 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from models.geometry import ByteArray, Mesh
-from models.meshfiles import concatenated, read_glb
-from models.meshfiles.colours import linear_from_srgb, srgb_from_linear
-from models.meshfiles.parts import Part
+from models.meshfiles import Part, read_glb
+from models.meshfiles.parts import concatenated
 
-GREY = 160
+GREY = 200
 """Of parts without colour beside coloured ones."""
-Indices = npt.NDArray[np.int64]
-Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -30,58 +27,51 @@ class SurfaceColours:
         """Those of its vertices, or None."""
         if mesh.colours_N4 is None:
             return None
-        return SurfaceColours(
-            mesh, (Part(mesh.vertices_N3, mesh.faces_F3.astype(np.int64), colours_N4=mesh.colours_N4),)
-        )
+        part = Part(mesh.vertices_N3, mesh.faces_F3.astype(np.int64), colours_N4=mesh.colours_N4)
+        return SurfaceColours(mesh, (part,))
 
-    def at(self, face_K: Indices, points_K3: Doubles) -> ByteArray:
-        """RGB (K, 3) of points on faces."""
+    def at(self, face_K: npt.NDArray[np.int64], points_K3: npt.NDArray[np.float64]) -> ByteArray:
+        """sRGB (K, 3) of points on faces."""
         weights_K3 = _barycentric(self.mesh.vertices_N3[self.mesh.faces_F3[face_K]].astype(np.float64), points_K3)
-        rgb_K3 = np.empty((len(face_K), 3), np.uint8)
+        rgb_K3 = np.full((len(face_K), 3), GREY, np.uint8)
         first = 0
         for part in self.parts:
             own_K = (face_K >= first) & (face_K < first + len(part.faces_F3))
-            rgb_K3[own_K] = _colours_within(part, face_K[own_K] - first, weights_K3[own_K])
+            found_K4 = _points(part, face_K[own_K] - first, weights_K3[own_K]).vertex_colours()
+            if found_K4 is not None:
+                rgb_K3[own_K] = found_K4[:, :3]
             first += len(part.faces_F3)
         return rgb_K3
 
 
 def read_coloured(glb: bytes) -> tuple[Mesh, SurfaceColours | None]:
-    """The geometry of a GLB, every node in place, and its colours; None where no part has any. Raises BadInput."""
+    """The geometry of a GLB, every node in place, and its colours; None where no part states any. Raises BadInput."""
     parts = read_glb(glb)
     vertices_N3, faces_F3 = concatenated(parts)
     mesh = Mesh(vertices_N3.astype(np.float32), faces_F3.astype(np.int32))
-    if not any(map(_is_coloured, parts)):
-        return mesh, None
-    return mesh, SurfaceColours(mesh, tuple(part if _is_coloured(part) else _grey(part) for part in parts))
+    return mesh, SurfaceColours(mesh, tuple(parts)) if any(_states_colour(part) for part in parts) else None
 
 
-def _is_coloured(part: Part) -> bool:
+def _states_colour(part: Part) -> bool:
     base = None if part.material is None else part.material.base_colour
     return part.texture is not None or part.colours_N4 is not None or base is not None
 
 
-def _grey(part: Part) -> Part:
-    return replace(part, colours_N4=np.full((len(part.vertices_N3), 4), GREY, np.uint8))
-
-
-def _colours_within(part: Part, face_K: Indices, weights_K3: Doubles) -> ByteArray:
-    """sRGB (K, 3) of points within faces: texture, vertex colours and the material's multiply, as glTF has it."""
+def _points(part: Part, face_K: npt.NDArray[np.int64], weights_K3: npt.NDArray[np.float64]) -> Part:
+    """Points within faces of a part, as vertices of the same look."""
     corners_K3 = part.faces_F3[face_K]
-    linear_K4 = np.ones((len(face_K), 4))
-    if part.texture is not None and part.uv_N2 is not None:
-        uv_K2 = np.einsum("kc,kcd->kd", weights_K3, part.uv_N2[corners_K3])
-        linear_K4 *= linear_from_srgb(part.texture.sampled(uv_K2) / 255)
-    if part.colours_N4 is not None:
-        corners_K34 = linear_from_srgb(part.colours_N4[corners_K3] / 255)
-        linear_K4 *= np.einsum("kc,kcd->kd", weights_K3, corners_K34)
-    if part.material is not None and part.material.base_colour is not None:
-        linear_K4 *= part.material.base_colour
-    rgb_K3: ByteArray = srgb_from_linear(linear_K4)[:, :3]
-    return rgb_K3
+
+    def mixed(values_NC: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
+        found: npt.NDArray[np.float64] = np.einsum("kc,kcd->kd", weights_K3, values_NC[corners_K3].astype(np.float64))
+        return found
+
+    uv_K2 = None if part.uv_N2 is None else mixed(part.uv_N2)
+    colours_K4 = None if part.colours_N4 is None else np.rint(mixed(part.colours_N4)).astype(np.uint8)
+    no_faces = np.empty((0, 3), np.int64)
+    return replace(part, vertices_N3=mixed(part.vertices_N3), faces_F3=no_faces, uv_N2=uv_K2, colours_N4=colours_K4)
 
 
-def _barycentric(corners_K33: Doubles, points_K3: Doubles) -> Doubles:
+def _barycentric(corners_K33: npt.NDArray[np.float64], points_K3: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Weights (K, 3) of the corners, of points in the triangles' planes; degenerate triangles share evenly."""
     u_K3, v_K3 = corners_K33[:, 1] - corners_K33[:, 0], corners_K33[:, 2] - corners_K33[:, 0]
     w_K3 = points_K3 - corners_K33[:, 0]
@@ -95,5 +85,5 @@ def _barycentric(corners_K33: Doubles, points_K3: Doubles) -> Doubles:
     weights_K3 = np.stack([1 - second_K - third_K, second_K, third_K], axis=1)
     weights_K3[flat_K] = 1 / 3
     clipped = weights_K3.clip(0, 1)
-    shared: Doubles = clipped / clipped.sum(axis=1, keepdims=True)
+    shared: npt.NDArray[np.float64] = clipped / clipped.sum(axis=1, keepdims=True)
     return shared

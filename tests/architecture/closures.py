@@ -31,7 +31,7 @@ RUNTIMES = "models.hosting.runtimes"
 
 
 KINDS = "models.casts"
-"""Whoever asks for a kind of cast finds it by name."""
+"""A stage that asks for a kind of cast finds it by name; a plug-in names its own kind."""
 
 
 def entry_module(entry: str) -> str:
@@ -49,7 +49,7 @@ def closure(module: str) -> list[str]:
         if name not in seen and name not in INTERFACES and not name.startswith("tasks.collections"):
             seen.add(name)
             open_modules += imports(name)
-            open_modules += submodules(name) if name == KINDS else []
+            open_modules += submodules(name) if name == KINDS and module.startswith("tasks.") else []
     return sorted(seen)
 
 

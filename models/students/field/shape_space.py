@@ -167,7 +167,7 @@ class ShapeSpace(nn.Module):
 
     def _apply(self, *arguments: Any, **options: Any) -> ShapeSpace:
         self._forget()
-        moved: ShapeSpace = super()._apply(*arguments, **options)
+        moved: ShapeSpace = super()._apply(*arguments, **options)  # type: ignore[no-untyped-call]
         return moved
 
     def _load_from_state_dict(self, *arguments: Any) -> None:

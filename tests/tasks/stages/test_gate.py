@@ -19,6 +19,7 @@ from models.geometry import Mesh
 from models.metrics.images import MAX_PSNR_DB, masks
 from models.rendering import render
 from models.shapes import make
+from models.students import mesh_deform
 from models.views import encode_png
 from tasks.collections.records import Record, to_line
 from tasks.collections.spool import Spool
@@ -32,7 +33,8 @@ from tasks.stages.gate import FIGURES, Gate, contact_sheet
 from tasks.stages.gate.measures import find_viewpoint
 from tasks.stages.gate.verdict import GateParams, Tally, tally, verdict, worst_first
 from tasks.stages.report import gate as report_gate
-from tasks.stages.train import Train, find_sources
+from tasks.stages.train import Train
+from tasks.stages.train.sources import find_sources
 from tasks.versions import check_versions
 from tasks.workspace import Workspace
 from tests.support import make_context, make_item, make_record, make_workspace, run_task, start
@@ -423,7 +425,12 @@ def training_context(folder: Path, **limits: Any) -> Context:
 
 
 def trained_on(context: Context) -> list[str]:
-    return [source.id for source in find_sources(context.upstreams, ("train",), context.params.stage("gate"))]
+    return ids_of(context, context.params.stage("gate"))
+
+
+def ids_of(context: Context, limits: GateParams | None) -> list[str]:
+    found = find_sources(mesh_deform.needs(mesh_deform.Params()), context.upstreams, ("train",), limits, context.params)
+    return [source.id for source in found.chosen]
 
 
 def test_training_takes_what_the_gate_accepts_and_nothing_it_has_not_measured(tmp_path: Path) -> None:
@@ -432,8 +439,7 @@ def test_training_takes_what_the_gate_accepts_and_nothing_it_has_not_measured(tm
     assert trained_on(training_context(tmp_path, min_silhouette_iou=0.3)) == ["item-0", "item-1", "item-3"]
     del context.upstreams["gate"].records["item-0"]  # type: ignore[attr-defined]  # a dict, here
     assert trained_on(context) == ["item-3"]
-    everything = find_sources(context.upstreams, ("train",), None)
-    assert [source.id for source in everything] == [f"item-{number}" for number in range(4)]
+    assert ids_of(context, None) == [f"item-{number}" for number in range(4)]
 
 
 def test_a_limit_changes_trainings_key_only_where_it_changes_a_verdict(tmp_path: Path) -> None:
