@@ -13,7 +13,7 @@ from models.students.field.network import Network, Reading
 COARSE_CELLS = 28
 FINEST = 1 / 200
 """The least step of a lattice, in world units."""
-DOUBT = 0.75
+DOUBT = 0.6
 """Points of the coarse lattice are evaluated where guess or hull come closer than this part of RANGE to the surface."""
 
 
