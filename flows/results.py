@@ -75,8 +75,8 @@ def _shown(rows: Mapping[str, Any]) -> list[Metric]:
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:
-    table = Table(title=title, box=None, header_style="bold", title_justify="left")
-    table.add_column("")
+    table = Table(box=None, header_style="bold")
+    table.add_column(title)
     for words in columns:
         table.add_column(words, justify="right")
     return table

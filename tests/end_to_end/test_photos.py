@@ -21,6 +21,7 @@ from tasks.workspace import Workspace
 from tests.end_to_end.test_two_drivers import BIN, TINY, command, lostwax
 
 PHOTOS = TINY | {
+    "ingest": {"inbox": "inbox", "sources": [{"source": "folder"}], "split": {"val": 0, "test": 0.4}},
     "mattes": {"rembg": {"model": "u2netp", "download": False}},
     "teach": {"teacher": "classical"},
     "teachers": {"classical": {"visual_hull": {"resolution": 32}, "inflation": {"resolution": 32}}},
