@@ -79,9 +79,9 @@ class GateParams(Block):
     max_area_to_hull: float | None = Field(3.0, gt=0)
     """Surface over that of its convex hull. Measured: .3 to 1.6, true meshes with inner walls to 1.8; crumpled: over
     4."""
-    min_outward_share: float | None = Field(0.5, ge=0, le=1)
-    """Share of the surface with the solid behind it and none before it. Measured: over .98, true meshes over .87;
-    shattered into 28 triangles: .23 to .52; inside out: 0. An open sheet, such as a garment, has next to none."""
+    min_outward_share: float | None = Field(0.6, ge=0, le=1)
+    """Share of the surface with the solid behind it and none before it. Measured: over .99, true meshes over .87;
+    shattered into 28 triangles: .23 to .54; inside out: 0. An open sheet, such as a garment, has next to none."""
     max_components: int | None = Field(100, ge=1)
     """Connected pieces."""
     require_watertight: bool = False

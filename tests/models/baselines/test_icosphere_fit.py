@@ -30,6 +30,14 @@ def test_a_concave_shape_is_reached_too() -> None:
     assert figures.chamfer < 1.2 * compare(truth.mesh, truth).chamfer
 
 
+def test_the_fit_goes_out_from_the_ellipsoid_in_the_truths_box() -> None:
+    box = mesh_of(trimesh.creation.box(extents=(0.6, 0.4, 0.2)).apply_translation([0.1, -0.2, 0.3]))
+    start = fit_icosphere(box, num_steps=0, seed=0)
+    low, high = start.vertices_N3.min(axis=0), start.vertices_N3.max(axis=0)
+    np.testing.assert_allclose((low + high) / 2, [0.1, -0.2, 0.3], atol=0.005)
+    np.testing.assert_allclose(high - low, [0.6, 0.4, 0.2], atol=0.005)
+
+
 def test_equal_seeds_give_equal_vertices() -> None:
     truth = mesh_of(trimesh.creation.box(extents=(1, 0.4, 0.6)))
     first, second = (fit_icosphere(truth, num_steps=4, seed=3) for _ in range(2))

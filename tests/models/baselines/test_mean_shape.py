@@ -24,6 +24,13 @@ def test_the_mean_of_one_sphere_is_that_sphere() -> None:
     assert is_closed(mean)
 
 
+def test_the_mean_of_one_box_is_that_box() -> None:
+    """Its sides run between cells, whose values jump there: the level is midway."""
+    box = trimesh.creation.box(extents=(0.5, 0.25, 0.75))
+    mean = mean_shape([Mesh(box.vertices.astype(np.float32), box.faces.astype(np.int32))])
+    np.testing.assert_allclose(mean.extents, (0.5, 0.25, 0.75), atol=1e-3)
+
+
 def test_the_mean_of_two_spheres_has_their_mean_volume() -> None:
     mean = mean_shape([sphere(0.2), sphere(0.4)])
     radius = ((0.2**3 + 0.4**3) / 2) ** (1 / 3)  # the mean radius is .3, where the mean distance is zero

@@ -19,6 +19,27 @@ def test_what_all_items_share_does_not_decide() -> None:
     assert index.nearest({"front": grid(2) + common}) == "2"
 
 
+def flat(*vector: float) -> np.ndarray:
+    """A grid of equal tokens."""
+    return np.broadcast_to(np.array(vector, np.float16), (8, 8, len(vector)))
+
+
+def test_items_are_compared_by_direction_from_their_mean_and_not_by_length_or_place() -> None:
+    """The query lies nearer to `long`, and so says the dot product; its direction is `short`'s."""
+    short, long = (50, 1, 0), (50, 2, 1.5)
+    opposite = [(50, -1, 0), (50, -2, -1.5)]  # with them the mean is (50, 0, 0)
+    index = FeatureIndex.build((str(vector), {"front": flat(*vector)}) for vector in (long, short, *opposite))
+    assert index.nearest({"front": flat(50, 3, 0)}) == str(short)
+
+
+def test_an_item_with_more_views_is_not_nearer_for_that() -> None:
+    slant = {view: flat(0.7, 0.7) for view in ("front", "left")}
+    opposite = {view: flat(-0.7, -0.7) for view in ("front", "left")}
+    straight, away = {"front": flat(1, 0)}, {"front": flat(-1, 0)}
+    index = FeatureIndex.build([("slant", slant), ("opposite", opposite), ("straight", straight), ("away", away)])
+    assert index.nearest({"front": flat(1, 0), "left": flat(1, 0)}) == "straight"
+
+
 def test_only_shared_views_are_compared() -> None:
     index = FeatureIndex.build([("a", {"front": grid(0)}), ("b", {"left": grid(1)}), ("c", {"front": grid(2)})])
     assert index.nearest({"front": grid(2), "back": grid(3)}) == "c"

@@ -52,10 +52,10 @@ def test_regularisers_are_pytorch3ds_on_a_mesh_that_moves():
     sphere = icosphere(1)
     faces = torch.from_numpy(sphere.faces_F3)
     regularisers = SurfaceRegularisers(faces, edge=2.0, laplacian=3.0, normal=5.0)
-    for seed in (0, 1):
-        noise = torch.randn(2, 42, 3, generator=torch.Generator().manual_seed(seed)) * 0.1
+    for seed, size in ((0, 2), (1, 2), (2, 3)):
+        noise = torch.randn(size, 42, 3, generator=torch.Generator().manual_seed(seed)) * 0.1
         vertices = torch.from_numpy(sphere.vertices_N3) + noise
-        meshes = Meshes(vertices, faces.expand(2, -1, -1))
+        meshes = Meshes(vertices, faces.expand(size, -1, -1))
         terms = regularisers.terms(vertices)
         expected = [mesh_edge_loss(meshes), mesh_laplacian_smoothing(meshes), mesh_normal_consistency(meshes)]
         assert torch.allclose(torch.stack([term.raw for term in terms.values()]), torch.stack(expected))
