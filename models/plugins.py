@@ -13,6 +13,7 @@ import functools
 import importlib
 import importlib.metadata
 import pkgutil
+from collections.abc import Mapping
 from types import ModuleType
 
 from models.names import there_are
@@ -43,6 +44,13 @@ def load(family: str, name: str) -> ModuleType:
     if name in declared:
         return importlib.import_module(declared[name])
     raise ValueError(f"unknown plug-in {name!r} in {family}; {there_are(known(family), name)}")
+
+
+def result_version(entry: str, versions: Mapping[str, int]) -> int | str:
+    """The number of a stage or plug-in ("teach", "teachers.visual_hull"); another package's plug-in brings its own."""
+    family, _, name = entry.rpartition(".")
+    brought = version(family, name) if family else None
+    return versions.get(entry, 1) if brought is None else brought
 
 
 def version(family: str, name: str) -> int | str | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from models.params import Block
-from models.plugins import version
+from models.plugins import result_version
 from tasks.collections.index import Finished, FinishedLines
 from tasks.collections.ledger import Attempt
 from tasks.collections.records import canonical, from_line
@@ -162,13 +162,6 @@ def published_failures(path: Path) -> dict[tuple[str, str], list[Attempt]]:
 
 def _key_params(block: Block) -> dict[str, Any]:
     return block.model_dump(mode="json", exclude=set(block.LOCAL))
-
-
-def result_version(entry: str, versions: Mapping[str, int]) -> int | str:
-    """The result version of a stage or plug-in; one of another package brings its own."""
-    family, _, name = entry.rpartition(".")
-    brought = version(family, name) if family else None
-    return versions.get(entry, 1) if brought is None else brought
 
 
 def _weight_digest(path: Path, digest: Callable[[Path], str]) -> str:

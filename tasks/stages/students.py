@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from models import plugins
 from models.needs import Needs
-from tasks.engine.planning import result_version
+from models.plugins import result_version
 from tasks.engine.stage import Context, Json
 from tasks.params import Params
 

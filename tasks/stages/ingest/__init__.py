@@ -25,10 +25,10 @@ from models.geometry import FRAME, Mesh, bare_mesh
 from models.needs import TRUTH
 from models.normalise import Limits, UpAxis, normalise
 from models.params import Block
+from models.plugins import result_version
 from models.views import decode_rgba, encode_png
 from tasks.collections.records import Record
 from tasks.collections.summaries import known_metrics
-from tasks.engine.planning import result_version
 from tasks.engine.stage import Context, Item, Json, Offer, Output, Stage, Wanted
 from tasks.stages.ingest import alike, left_out, splits
 from tasks.stages.ingest.listing import list_items
