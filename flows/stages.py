@@ -43,6 +43,7 @@ RULES = {
     "features": Rule(1, 10, "Encode the declared views"),
     "teach": Rule(2, 30, "Run the teacher over every item"),
     "gate": Rule(1, 10, "Compare the teacher's outputs with its inputs and with the truth"),
+    "fields": Rule(1, 10, "Signed distances and colours of the shapes, where a student needs them"),
     "train": Rule(1, 30, "Train the student; resumes from its checkpoint"),
     "evaluate": Rule(1, 10, "Measure student, teacher and baselines"),
     "report": Rule(1, 10, "Write the page"),
