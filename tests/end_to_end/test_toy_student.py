@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tasks.engine.outcome import OK
+from tasks.order import ORDER
 from tasks.workspace import Workspace
 from tests.support import make_workspace, run_module, run_task
 
@@ -18,13 +19,12 @@ PARAMS = {
     "evaluate": {"baselines": [], "num_points": 500, "iou_resolution": 16},
     "report": {"strip_views": 2, "strip_size_px": 32, "num_items": 1},
 }
-STAGES = ("ingest", "views", "matte", "features", "teach", "gate", "train", "evaluate", "report")
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory) -> Workspace:
     workspace = make_workspace(tmp_path_factory.mktemp("toy"), PARAMS)
-    for stage in STAGES:
+    for stage in ORDER:
         finished = run_task(stage, workspace)
         assert finished.exit_code == OK, f"{stage}: {finished.stderr[-2000:]}"
     return workspace
