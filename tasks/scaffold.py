@@ -35,6 +35,8 @@ BEFORE_MARKS = {
 """Digests of what was written before there was such a line."""
 FOLDER_SOURCE = "    - {source: folder}"
 """The line of the packaged params.yaml that `--generated` replaces."""
+PACKAGED_SIZE, FINE_SIZE = "size_px: 128", "size_px: 256"
+"""Of views: on fewer pixels a visual hull loses the temples of eyeglasses, and the gate rejects it."""
 IGNORED = ("/.lostwax/", "/inbox/", "/artifacts/*/.holder.json")
 MOST_NAMES = 4
 
@@ -191,6 +193,8 @@ def _first_params(generated: Generated | None, count: int) -> str:
     text = template("params.yaml").read_text()
     if generated is None:
         return text
+    if generated is not Generated.SHOES:
+        text = text.replace(PACKAGED_SIZE, FINE_SIZE)
     lines = text.splitlines(keepends=True)
     (place,) = (number for number, line in enumerate(lines) if line.startswith(FOLDER_SOURCE))
     lines[place] = f"    {_generated_source(generated, count)}\n"

@@ -47,6 +47,13 @@ def test_generated_objects_are_written_into_new_params(tmp_path: Path, kind: str
     assert source.model_dump() == {"source": "generated", "shape": shape, "count": 7, "seed": 0}
 
 
+@pytest.mark.parametrize(("kind", "size_px"), [("shoes", 128), ("eyeglasses", 256), ("mixed", 256)])
+def test_eyeglasses_are_seen_on_more_pixels_for_their_thin_temples(tmp_path: Path, kind: str, size_px: int) -> None:
+    create(tmp_path / "w", Generated(kind), 7)
+    params = load_params(tmp_path / "w" / "params.yaml")
+    assert (params.stage("views").size_px, params.stage("matte").size_px) == (size_px, size_px)
+
+
 def test_generated_objects_do_not_change_params_that_are_there(tmp_path: Path) -> None:
     create(tmp_path)
     before = contents(tmp_path)
