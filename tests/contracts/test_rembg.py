@@ -123,3 +123,18 @@ def test_models_are_looked_for_where_the_library_looks(variable, place, empty_ho
     path.parent.mkdir(parents=True)
     path.touch()
     assert U2netpSession.resolve_existing("u2netp.onnx") == str(path)
+
+
+def test_u2netp_cuts_a_real_photo_out(tmp_path):
+    """The espresso cup that scikit-image ships lies on its saucer in the middle of a table."""
+    from skimage import data
+
+    if not any(path.is_file() for path in places("u2netp")):
+        pytest.skip("the matte model is not on this machine: run `lostwax fetch-model u2netp`")
+    matte = plugin.create(plugin.Params(download=False), Machine(tmp_path))
+    alpha_HW = matte.alpha(data.coffee())
+    assert matte.id == "rembg:u2netp"
+    assert matte.licence.startswith("Apache-2.0")
+    assert alpha_HW[200, 270] > 250
+    assert alpha_HW[[0, 0, -1, -1], [0, -1, 0, -1]].max() < 5
+    assert 0.45 < (alpha_HW > 127).mean() < 0.5
