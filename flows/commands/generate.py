@@ -85,7 +85,10 @@ def export_encoder(
 def fetch_model(
     name: Annotated[str, typer.Argument(help="A matte model that rembg publishes: u2netp, isnet-general-use, ...")],
 ) -> None:
-    """Fetch a matte model to this machine, verified; one that is here already costs nothing."""
+    """Fetch a matte model to this machine, verified; one that is here already costs nothing.
+
+    Example: lostwax fetch-model u2netp
+    """
     from models.errors import Unavailable
     from models.mattes.rembg.published import PUBLISHED, fetch
 
