@@ -23,10 +23,11 @@ from models.training.terms import Term, Terms
 from models.training.trainable import Batch, Example, Examples, Moment
 from models.view_dropout import drop_views
 
-FAR_WEIGHT = 0.4
-"""Of errors at points that are not near the surface, against 1 near it."""
 NEAR = 0.03
-"""How far near reaches, in world units."""
+"""How far near the surface reaches, in world units."""
+INSIDE_WEIGHT, FAR_WEIGHT = 2.0, 0.4
+"""Of errors at points inside near the surface, and at those that are not near it, against 1 just outside. A thin wall
+has more points around it than in it: by a plain mean they would vote it away."""
 
 
 class Stream(IntEnum):
@@ -84,7 +85,8 @@ class FieldStudent(Student):
     def loss(self, outputs: tuple[torch.Tensor, torch.Tensor], batch: Batch, moment: Moment) -> Terms:
         """Mean absolute differences, of distances up to the truncation, and of colours at the surface."""
         distance_BP, colour_BP3 = outputs
-        weight_BP = torch.where(batch["distances"].abs() < NEAR, 1.0, FAR_WEIGHT)
+        near_BP = torch.where(batch["distances"] < 0, INSIDE_WEIGHT, 1.0)
+        weight_BP = torch.where(batch["distances"].abs() < NEAR, near_BP, FAR_WEIGHT)
         distance = (self._error(distance_BP, batch) * weight_BP).mean()
         shown_BK3 = colour_BP3[:, : self._params.near_points]
         of_items_B = (shown_BK3 - batch["colours"]).abs().mean((1, 2)) * batch["coloured"]

@@ -302,13 +302,14 @@ def test_every_epoch_asks_for_other_points_and_hides_other_views_and_validation_
     assert error_B.shape == (8,) and (error_B > 0).all()
 
 
-def test_the_loss_is_the_mean_difference_of_distances_and_colours(calibrated, items):
+def test_the_loss_is_the_weighted_mean_difference_of_distances_and_colours(calibrated, items):
     batch, moment = batch_at(calibrated, items, 0)
     colour_BP3 = torch.zeros(*batch["points"].shape)
     colour_BP3[:, : Params().near_points] = batch["colours"] + 0.1
     terms = calibrated.loss((batch["distances"] + 0.01, colour_BP3), batch, moment)
-    near = float((batch["distances"].abs() < 0.03).float().mean())
-    assert float(terms["distance"].raw) == pytest.approx(0.01 * (near + 0.4 * (1 - near)), rel=0.1)
+    near_BP, inside_BP = batch["distances"].abs() < 0.03, batch["distances"] < 0
+    weight = torch.where(near_BP, torch.where(inside_BP, 2.0, 1.0), 0.4).mean()
+    assert float(terms["distance"].raw) == pytest.approx(0.01 * float(weight), rel=0.1)
     assert float(terms["colour"].raw) == pytest.approx(0.1, rel=1e-3)
     assert float(terms["colour"].weighted) == pytest.approx(0.1 * Params().colour_weight, rel=1e-3)
 
