@@ -127,6 +127,7 @@ def test_a_worker_whose_supervisor_dies_in_the_middle_of_a_message_ends(tmp_path
         "protocol": PROTOCOL,
         "stage": "tests.toy:Toy",
         "workspace": str(workspace.root),
+        "trial": "",
         "params": {},
         "recipe": "",
         "device": "cpu",
