@@ -62,10 +62,10 @@ def test_blocks_that_dvc_misses_are_named(tmp_path: Path) -> None:
 def test_blocks_of_chosen_plug_ins_that_dvc_misses_are_named(tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path)
     lines = workspace.params_file.read_text().splitlines()
-    kept = [line for line in lines if not line.startswith(("teachers:", "  visual_hull:"))]
+    kept = [line for line in lines if not line.startswith(("teachers:", "  classical:"))]
     workspace.params_file.write_text("\n".join(kept))
     check = find(examine(workspace.root, verify=False), "blocks for DVC")
-    assert (check.ok, check.remedy) == (False, "add to params.yaml: teachers: {visual_hull: {}}")
+    assert (check.ok, check.remedy) == (False, "add to params.yaml: teachers: {classical: {}}")
 
 
 def test_another_python_on_path_is_no_fault_and_repro_is_advised(
