@@ -52,7 +52,7 @@ def stages(monkeypatch: pytest.MonkeyPatch) -> Stages:
     monkeypatch.setattr(
         wrapped, "RULES", {name: wrapped.Rule(rule.retries, 0, "") for name, rule in wrapped.RULES.items()}
     )
-    monkeypatch.setattr("flows.artifacts.contact_sheet", lambda _: None)
+    monkeypatch.setattr("flows.artifacts.contact_sheet", lambda *_: None)
     monkeypatch.setattr("flows.artifacts.open_upstream", lambda *_: None)
     return stand_in
 
