@@ -46,8 +46,8 @@ T = TypeVar("T")
 class Blinded:
     """An item that shows the inputs of another one, and teaches its own shape."""
 
-    item: StoredItem
-    shown: StoredItem
+    item: Given
+    shown: Given
     inputs: tuple[Need[Any], ...]
 
     @property
@@ -134,8 +134,8 @@ def blinded(data: Data, inputs: tuple[Need[Any], ...]) -> Data:
     """Every item shows what the first training item shows."""
     shown = data.training[0]
 
-    def blind(items: Sequence[Any]) -> list[Blinded]:
-        return [Blinded(item, shown, inputs) for item in items]  # type: ignore[arg-type]
+    def blind(items: Sequence[Given]) -> list[Blinded]:
+        return [Blinded(item, shown, inputs) for item in items]
 
     return Data(data.spec, blind(data.training), blind(data.validation), blind(data.test), data.truths)
 
