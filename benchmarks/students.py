@@ -145,7 +145,7 @@ def prepared(folder: Path, name: str, count: int) -> Workspace:
         subprocess.run([LOSTWAX, "init", str(folder)], check=True, stdout=sys.stderr)
         raw = yaml.safe_load(workspace.params_file.read_text())
         generated = {"source": "generated", "shape": "eyeglasses" if name == "eyeglasses" else "shoe", "count": count}
-        sources = [generated]
+        sources: list[dict[str, Any]] = [generated]
         if name == "real":
             sources.insert(0, {"source": "folder", "include": ["*.glb"]})
         raw["ingest"] |= {"sources": sources, "split": {"val": 0.1, "test": 0.22}}
