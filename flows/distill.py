@@ -11,6 +11,7 @@ from prefect import flow, get_run_logger
 from flows.artifacts import summarise
 from flows.budget import deadline_of
 from flows.dvc_lock import DvcLock
+from flows.reports import Reports
 from flows.stages import StageEnded, stage_tasks
 from tasks.engine.outcome import Outcome, Progress
 from tasks.engine.runner import run_order
@@ -79,7 +80,8 @@ def run_stages(
     if overrides:
         workspace = begin_trial(workspace, overrides, ORDER)
         say(f"overrides {', '.join(overrides)}: a trial; it is kept, and what is published stays as it is")
-    tasks = stage_tasks()
+    reports = Reports()
+    tasks = stage_tasks(reports)
     outcomes: list[Outcome] = []
     try:
         for name in run_order(ORDER, until):
@@ -94,7 +96,7 @@ def run_stages(
         outcomes.append(stopped.outcome)
         raise
     finally:
-        summarise(outcomes, workspace)
+        reports.send(lambda: summarise(outcomes, workspace))
     lock.relink()
     return outcomes
 

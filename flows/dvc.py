@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from flows.signals import postponing_signals
 from tasks.engine.outcome import FAILED, OK, STOPPED, WRONG_USAGE, StageFailed
 
 DVC = [sys.executable, "-P", "-m", "dvc"]
@@ -20,9 +21,18 @@ STAGE_EXITED = re.compile(r"exited with (\d+)")
 def call(folder: Path, *arguments: str) -> None:
     """`dvc ARGUMENTS` in a folder. Raises StageFailed with DVC's reason.
 
-    Never with --quiet: DVC then keeps its reasons to itself.
+    Never with --quiet: DVC then keeps its reasons to itself. Signals wait until it has ended, for it writes dvc.lock.
     """
-    done = subprocess.run([*DVC, *arguments], cwd=folder, capture_output=True, text=True, errors="replace", check=False)
+    with postponing_signals():
+        done = subprocess.run(
+            [*DVC, *arguments],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            start_new_session=True,
+        )
     if done.returncode != 0:
         raise StageFailed(f"`dvc {' '.join(arguments)}` failed in {folder}: {_reason(done)}")
 

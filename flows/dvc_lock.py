@@ -19,6 +19,8 @@ from tasks.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
+FAST_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 
 class DvcLock:
     """Records stages of one workspace, one at a time. Does nothing where the workspace is no DVC repository."""
@@ -27,13 +29,14 @@ class DvcLock:
         self._workspace = workspace
         self._memory = workspace.root / ".lostwax" / "dvc-recorded.json"
         self._recorded: dict[str, str] = {}
-        self._graph: dict[str, Any] = yaml.safe_load((workspace.root / "dvc.yaml").read_text())["stages"]
+        self._parsed: dict[Path, tuple[str, Any]] = {}
+        self._graph: dict[str, Any] = self._read(workspace.root / "dvc.yaml")["stages"]
         self._enabled = (workspace.root / ".dvc").is_dir()
 
     def dependencies(self, stage: str) -> str:
         """A digest of what DVC watches for a stage: deps, params.yaml and versions.yaml. Folders by their listing."""
         digest = hashlib.sha256()
-        params = yaml.safe_load(self._workspace.params_file.read_text())
+        params = self._read(self._workspace.params_file)
         for path in (self._workspace.params_file, self._workspace.versions_file):
             digest.update(file_sha256(path).encode())
         for dep in self._graph.get(stage, {}).get("deps", []):
@@ -72,11 +75,18 @@ class DvcLock:
     def _state(self, stage: str, dependencies: str) -> list[str] | None:
         """What was recorded: dependencies, the lock's entry, and the outputs as they lie there."""
         lock = self._workspace.root / "dvc.lock"
-        entry = (yaml.safe_load(lock.read_text()) or {}).get("stages", {}).get(stage) if lock.is_file() else None
+        entry = (self._read(lock) or {}).get("stages", {}).get(stage) if lock.is_file() else None
         if entry is None:
             return None
         outputs = [_signature(self._workspace.root / path) for path in self._outputs(stage)]
         return [dependencies, hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest(), *outputs]
+
+    def _read(self, path: Path) -> Any:
+        """A YAML file, parsed once as long as it does not change."""
+        digest = file_sha256(path)
+        if path not in self._parsed or self._parsed[path][0] != digest:
+            self._parsed[path] = (digest, yaml.load(path.read_bytes(), Loader=FAST_LOADER))  # noqa: S506  # a safe one
+        return self._parsed[path][1]
 
     def _outputs(self, stage: str) -> Iterable[str]:
         for kind in ("outs", "metrics", "plots"):
@@ -88,10 +98,11 @@ class DvcLock:
         write_atomically(self._memory, json.dumps(memory, indent=1, sort_keys=True).encode())
 
     def _read_memory(self) -> dict[str, Any]:
-        if not self._memory.is_file():
+        try:
+            memory = json.loads(self._memory.read_bytes())
+        except (FileNotFoundError, ValueError):  # it only saves work: without it the stage is recorded again
             return {}
-        memory: dict[str, Any] = json.loads(self._memory.read_text())
-        return memory
+        return memory if isinstance(memory, dict) else {}
 
     def _forget(self, stage: str) -> None:
         lock = self._workspace.root / "dvc.lock"

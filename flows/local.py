@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import shutil
+import signal
 import sys
 from dataclasses import dataclass, field
 
@@ -14,12 +16,18 @@ from rich.text import Text
 
 from flows.results import results_tables
 from flows.server import OwnServer, api_of, prefect_environment, require_answer, running_api
+from flows.signals import ending_in_order
 from tasks.__main__ import describe
-from tasks.engine.outcome import OK, Outcome, Progress
+from tasks.collections.holder import HeldByAnother
+from tasks.engine.outcome import OK, STOPPED, Outcome, Progress, StageFailed
 from tasks.engine.trial import trial_of
 from tasks.workspace import Workspace
 
 PREFECTS_QUEUES = ("APILogWorker", "EventsWorker")
+QUIET_AND_SHORT = {"PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL", "PREFECT_CLIENT_MAX_RETRIES": "3"}
+"""Of a server that has gone, Prefect need not say again and again what the command says once; and waits 15 s for it."""
+FULL_BYTES = 1 << 20
+"""A disk with less room is full."""
 
 
 def run_here(
@@ -27,7 +35,9 @@ def run_here(
 ) -> int:
     """Run the stages as a Prefect flow run; returns the exit code. Raises HeldByAnother, StageFailed, ValueError."""
     own = connect(workspace)
+    import httpx
     from prefect import flow, get_run_logger
+    from prefect.exceptions import PrefectException, TerminationSignal
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     from flows.distill import run_stages
@@ -35,6 +45,7 @@ def run_here(
 
     terminal = Terminal()
     outcomes: list[Outcome] = []
+    ours: list[Exception] = []
 
     @flow(name="distill", flow_run_name=workspace.root.name, persist_result=False, validate_parameters=False)
     def distill_here() -> None:
@@ -44,27 +55,42 @@ def run_here(
             terminal.say(text)
             logger.info(text)
 
-        outcomes.extend(
-            run_stages(
-                workspace,
-                until=until,
-                overrides=overrides,
-                strict=strict,
-                deadline=deadline,
-                listener=terminal.progress,
-                say=say,
+        try:
+            outcomes.extend(
+                run_stages(
+                    workspace,
+                    until=until,
+                    overrides=overrides,
+                    strict=strict,
+                    deadline=deadline,
+                    listener=terminal.progress,
+                    say=say,
+                )
             )
-        )
+        except (StageEnded, StageFailed, HeldByAnother, ValueError) as error:
+            ours.append(error)  # if Prefect cannot write it down, its own error would stand in front of it
+            raise
 
     if own:
         own.wait()
     try:
         # Heartbeats tell automations that a worker is gone; here nobody listens, and each run would wait a second more.
-        with terminal, temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        with ending_in_order(), terminal, temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
             distill_here()
-    except StageEnded as ended:
-        terminal.say(ended.outcome.line())
-        return ended.outcome.exit_code
+    except TerminationSignal as stopped:
+        terminal.say(f"stopped by {signal.Signals(stopped.signal).name}; the same command resumes")
+        return STOPPED
+    except (StageEnded, httpx.HTTPError, PrefectException) as error:
+        cause = ours[0] if ours else error
+        if isinstance(cause, StageEnded):
+            terminal.say(cause.outcome.line())
+            return cause.outcome.exit_code
+        if ours:
+            raise cause from error
+        problem = why_prefect_failed(error, workspace)
+        if not outcomes:
+            raise StageFailed(f"{problem}; what is finished is safe: run the same command again") from error
+        terminal.say(f"every stage has ended, of which Prefect knows nothing: {problem}")
     terminal.results(trial_of(workspace, overrides), {outcome.stage for outcome in outcomes})
     return OK
 
@@ -86,11 +112,21 @@ def connect(workspace: Workspace) -> OwnServer | None:
         own = OwnServer(workspace)
         api = own.api
         atexit.register(own.stop)
-    os.environ.update(prefect_environment(workspace))
+    os.environ.update(QUIET_AND_SHORT | prefect_environment(workspace))
+    logging.raiseExceptions = False  # Prefect would print what it cannot send to its server
     os.environ["PREFECT_API_URL"] = api
     for handler in logging.getLogger().handlers:
         handler.addFilter(lambda record: not is_prefects(record))
     return own
+
+
+def why_prefect_failed(error: Exception, workspace: Workspace) -> str:
+    """A full disk stops Prefect's database before anything of ours; else its server has gone."""
+    if shutil.disk_usage(workspace.root).free < FULL_BYTES:
+        return f"the disk is full at {workspace.root}: free some space"
+    from flows.reports import words_of
+
+    return f"Prefect's server at {os.environ['PREFECT_API_URL']} failed or answers no more ({words_of(error)})"
 
 
 def is_prefects(record: logging.LogRecord) -> bool:

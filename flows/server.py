@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -27,8 +30,12 @@ from tasks.collections.files import write_atomically
 from tasks.engine.outcome import StageFailed
 from tasks.workspace import Workspace
 
+log = logging.getLogger(__name__)
+
 TOKEN = "LOSTWAX_UP"  # noqa: S105  # the environment variable that marks what `up` started, and all it started in turn
 START_LIMIT_S = 180.0
+LOOK_EVERY_S = 2.0
+MAX_RESTARTS = 3
 STOP_LIMIT_S = 10.0
 ANSWER_LIMIT_S = 10.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -147,39 +154,37 @@ def running_api(workspace: Workspace) -> str | None:
 class OwnServer:
     """A server for this process alone: on loopback, without a UI, gone when this process is, however it ends.
 
-    Its listening socket is bound here: no port is guessed, and a request made too early waits in the socket's queue.
+    Its listening socket is bound and kept here: no port is guessed, and a request made too early waits in the socket's
+    queue. So it does while a server that died is started again.
     """
 
     def __init__(self, workspace: Workspace) -> None:
         logs_dir(workspace).mkdir(parents=True, exist_ok=True)
         self._log = logs_dir(workspace) / "own-server.log"
         self._database = Database(workspace)
-        environment = prefect_environment(workspace) | WITHOUT_AUTOMATIONS | self._database.prepare()
-        with socket.create_server(("127.0.0.1", 0)) as listening, self._log.open("wb") as log:
-            descriptor = listening.fileno()
-            self.api = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "flows.serve", str(descriptor)],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                cwd=workspace.root,
-                pass_fds=[descriptor],
-                start_new_session=True,  # Ctrl-C is for the stage; the server must live to hear how it ended
-            )
+        self._environment = prefect_environment(workspace) | WITHOUT_AUTOMATIONS | self._database.prepare()
+        self._folder = workspace.root
+        self._log.unlink(missing_ok=True)
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.api = f"http://127.0.0.1:{self._listening.getsockname()[1]}/api"
+        self._is_stopped = False
+        self._changing = threading.Lock()
+        self._process = self._start()
 
     def wait(self) -> None:
         """Return once it answers. Raises StageFailed with the end of its log."""
-        try:
-            get(f"{self.api}/health", timeout_s=START_LIMIT_S)
-        except OSError as error:
-            self.stop()
-            raise StageFailed(f"Prefect's server did not start: {tail(self._log) or error}") from error
+        deadline = time.monotonic() + START_LIMIT_S
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise StageFailed(f"Prefect's server did not start: {tail(self._log) or f'nothing in {self._log}'}")
         self._database.is_complete()
+        threading.Thread(target=self._keep_running, daemon=True).start()
 
     def stop(self) -> None:
         """Close the pipe it lives by; returns when it has written what it had and ended."""
+        with self._changing:
+            self._is_stopped = True
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
@@ -187,6 +192,39 @@ class OwnServer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._listening.close()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        descriptor = self._listening.fileno()
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-P", "-m", "flows.serve", str(descriptor)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._environment,
+                cwd=self._folder,
+                pass_fds=[descriptor],
+                start_new_session=True,  # Ctrl-C is for the stage; the server must live to hear how it ended
+            )
+
+    def _answers(self) -> bool:
+        try:
+            return get(f"{self.api}/health", timeout_s=LOOK_EVERY_S) is True
+        except (OSError, ValueError):
+            return False
+
+    def _keep_running(self) -> None:
+        """Start it again when it dies, a few times; then requests are refused, so that nobody waits for it."""
+        for _ in range(MAX_RESTARTS):
+            code = self._process.wait()
+            with self._changing:
+                if self._is_stopped:
+                    return
+                log.warning("Prefect's server ended with exit code %s and is started again; the run goes on", code)
+                self._process = self._start()
+        self._process.wait()
+        self._listening.close()
 
 
 class Database:

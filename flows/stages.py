@@ -17,6 +17,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.artifacts import GateArtifact, StageArtifacts
+from flows.reports import Reports
 from tasks.collections.holder import HeldByAnother
 from tasks.engine.outcome import OK, Outcome, Progress, StageFailed
 from tasks.engine.runner import run_stage
@@ -58,12 +59,12 @@ class StageEnded(Exception):
         self.outcome = outcome
 
 
-def stage_tasks() -> dict[str, Callable[..., Any]]:
+def stage_tasks(reports: Reports) -> dict[str, Callable[..., Any]]:
     """One Prefect task a stage, in order. Call them with `return_state=True`: the state's result is the Outcome."""
-    return {name: as_task(name, RULES[name]) for name in ORDER}
+    return {name: as_task(name, RULES[name], reports) for name in ORDER}
 
 
-def as_task(name: str, rule: Rule) -> Task[..., Any]:
+def as_task(name: str, rule: Rule, reports: Reports) -> Task[..., Any]:
     """The stage as a Prefect task. Its result is the Outcome; StageEnded, StageFailed and HeldByAnother fail it.
 
     Without tags: for a task that has some, Prefect asks the server for a concurrency slot, which takes up to seconds.
@@ -92,16 +93,16 @@ def as_task(name: str, rule: Rule) -> Task[..., Any]:
 
         def report(progress: Progress) -> None:
             listener(progress)
-            artifacts.progress(progress)
+            reports.send(lambda: artifacts.progress(progress))
             if sheet:
-                sheet.progress(progress)
+                reports.send(lambda: sheet.progress(progress))
 
         outcome = run_stage(
             load_stage(name), workspace, params, versions, strict=strict, deadline=deadline, report=report
         )
-        artifacts.finished(outcome, workspace)
+        reports.send(lambda: artifacts.finished(outcome, workspace))
         if sheet:
-            sheet.finished(outcome)
+            reports.send(lambda: sheet.finished(outcome))
         if outcome.exit_code != OK:
             raise StageEnded(outcome)
         state = "NotNeeded" if outcome.idle else None if outcome.computed else "Cached"

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from flows.server import (
+    START_LIMIT_S,
     Database,
     OwnServer,
     Running,
@@ -65,6 +66,22 @@ def test_a_server_that_cannot_start_is_a_failure_with_the_end_of_its_log(
     server = OwnServer(make_workspace(tmp_path / "w"))
     with pytest.raises(StageFailed, match=r"server did not start: .*rror"):
         server.wait()
+
+
+def test_a_server_of_ones_own_that_dies_is_started_again_at_the_same_address(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = OwnServer(make_workspace(tmp_path / "w"))
+    try:
+        server.wait()
+        first = server._process
+        first.kill()
+        assert get(f"{server.api}/health", timeout_s=START_LIMIT_S) is True
+        assert server._process.pid != first.pid
+        assert "Prefect's server ended with exit code -9 and is started again; the run goes on" in caplog.text
+    finally:
+        server.stop()
+    assert server._process.poll() is not None
 
 
 def test_only_a_process_that_carries_the_token_counts_as_running(tmp_path: Path) -> None:
