@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
+from tasks.collections.summaries import known_failures
 from tasks.engine.labels import Labels
 from tasks.engine.outcome import OK, STOPPED, Outcome, Progress, counted
 from tasks.engine.stage import Upstream
@@ -145,8 +145,7 @@ def reasons(stage: str, rows: Sequence[Mapping[str, str]]) -> list[str]:
 
 def failure_rows(workspace: Workspace, stage: str) -> list[dict[str, str]]:
     """One row an item that is skipped, blocked or exhausted, failures before what does not apply."""
-    path = workspace.failures_file(stage)
-    entries = json.loads(path.read_text()) if path.is_file() else []
+    entries = known_failures(workspace.failures_file(stage))
     entries.sort(key=lambda entry: (entry["state"] == "skipped", entry["label"]))
     return [{name: str(entry.get(name, "")) for name in COLUMNS} for entry in entries]
 

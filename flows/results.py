@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from rich.table import Table
 
 from models.casts import PARTS, known_metrics
 from models.metric import Metric
+from tasks.collections.summaries import read_metrics
 from tasks.engine.outcome import counted
 from tasks.workspace import Workspace
 
@@ -26,8 +26,7 @@ MOST_METRICS = 4
 
 def results_tables(workspace: Workspace) -> list[Table]:
     """One of the items with truth and one, by proxies, of those without; none where nothing has been evaluated."""
-    path = workspace.metrics_file("evaluate")
-    metrics: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    metrics = read_metrics(workspace.metrics_file("evaluate"))
     split = next((name for name in ("test", "val", "train") if name in metrics), None)
     tables = []
     if split is not None and metrics[split]["num_items"]:

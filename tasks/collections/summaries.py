@@ -46,13 +46,18 @@ def known_failures(path: Path) -> list[Mapping[str, Any]]:
         return []
 
 
-def known_metrics(path: Path) -> Mapping[str, Any]:
-    """Counts and quality; nothing where the file is absent, nor, which is said, where it is damaged."""
-    try:
-        metrics = _read(path, {})
-        if isinstance(metrics, dict):
-            return metrics
+def read_metrics(path: Path) -> Mapping[str, Any]:
+    """Counts and quality; nothing where the file is absent. Raises DamagedSummary."""
+    metrics = _read(path, {})
+    if not isinstance(metrics, dict):
         raise DamagedSummary(path)
+    return metrics
+
+
+def known_metrics(path: Path) -> Mapping[str, Any]:
+    """The same where it can be done without."""
+    try:
+        return read_metrics(path)
     except DamagedSummary as damaged:
         log.warning("%s", damaged)
         return {}

@@ -15,6 +15,7 @@ from tasks.collections.index import Finished
 from tasks.collections.ledger import Ledger
 from tasks.collections.records import DamagedList, KeptLines, RecordLines, WithoutItems, from_line, read_items
 from tasks.collections.statcache import StatCache
+from tasks.collections.summaries import known_failures
 from tasks.engine.dispatch import most_workers
 from tasks.engine.outcome import OK
 from tasks.engine.planning import Recipe, StagePlan, make_recipe, plan_stage, published_failures
@@ -236,8 +237,7 @@ class _Blocked:
 
     @staticmethod
     def read(workspace: Workspace, name: str, ledger: Ledger) -> _Blocked:
-        path = workspace.failures_file(name)
-        entries = json.loads(path.read_text()) if path.is_file() else []
+        entries = known_failures(workspace.failures_file(name))
         blocked = {
             (entry["id"], entry.get("key", "")): entry["message"] for entry in entries if entry["state"] == "blocked"
         }

@@ -11,6 +11,7 @@ from models.trained import WEIGHTS
 from tasks.collections.index import Finished, ItemReader
 from tasks.collections.ledger import Ledger
 from tasks.collections.records import Record, from_line, read_items
+from tasks.collections.summaries import known_metrics
 from tasks.engine.outcome import StageFailed
 from tasks.stages.evaluate.methods import STUDENT
 from tasks.stages.students import MAIN
@@ -121,8 +122,7 @@ def _seconds(workspace: Workspace) -> dict[str, float]:
 
 def _evaluated(workspace: Workspace) -> dict[str, Mapping[str, Any]]:
     """Pooled figures by method, of the split that was evaluated last."""
-    path = workspace.metrics_file("evaluate")
-    metrics = json.loads(path.read_text()) if path.is_file() else {}
+    metrics = known_metrics(workspace.metrics_file("evaluate"))
     split = next((name for name in ("test", "val", "train") if name in metrics), None)
     pooled: dict[str, Mapping[str, Any]] = metrics.get(split, {}) if split else {}
     return pooled

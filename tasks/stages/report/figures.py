@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from models.casts import known_metrics
 from models.metric import Metric
+from tasks.collections.summaries import read_metrics
 from tasks.engine.outcome import counted
 from tasks.engine.stage import Json
 from tasks.stages.evaluate.results import Evaluated
@@ -63,7 +63,7 @@ class Scores:
 
     @staticmethod
     def load(path: Path, split: str) -> Scores:
-        return Scores(json.loads(path.read_bytes()) if path.is_file() else {}, split)
+        return Scores(read_metrics(path), split)
 
     @property
     def pooled(self) -> dict[str, Mapping[str, Json]]:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from tasks.collections.files import file_sha256
+from tasks.collections.statcache import StatCache
 from tasks.commands.doctor import Check, _python_on_path, examine
 from tests.support import make_workspace
 
@@ -93,3 +96,18 @@ def test_a_damaged_shard_is_found_by_verify(tmp_path: Path) -> None:
     check = find(examine(workspace.root, verify=True), "shards of views")
     assert not check.ok
     assert check.found == "1 read, 1 damaged"
+
+
+def test_damage_that_left_no_trace_in_a_files_times_is_seen_by_the_next_run(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path)
+    shard = workspace.shards_dir("views") / "0123456789abcdef.tar"
+    shard.parent.mkdir(parents=True)
+    shard.write_bytes(b"not what the name says")
+    found = shard.stat()
+    signature = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+    with closing(StatCache(workspace.stat_cache_file)) as stats:
+        stats._learn(str(shard), (*signature, "0123456789abcdef"))
+        assert stats.digest(shard) == "0123456789abcdef"
+    examine(workspace.root, verify=True)
+    with closing(StatCache(workspace.stat_cache_file)) as stats:
+        assert stats.digest(shard) == file_sha256(shard)
