@@ -169,7 +169,7 @@ def _python_on_path() -> Check:
 
 
 def _shards(workspace: Workspace, stage: str) -> Check:
-    """Reads every byte. What is damaged without a trace in its times is no longer trusted, so that the next run sees it."""
+    """Reads every byte. Damage that left no trace in the times is remembered, so that the next run sees it."""
     paths = sorted(workspace.shards_dir(stage).glob("*.tar"))
     damaged = [path for path in paths if file_sha256(path)[:16] != path.stem]
     with closing(StatCache(workspace.stat_cache_file)) as stats:
