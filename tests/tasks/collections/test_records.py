@@ -1,10 +1,12 @@
 """Records: equal facts are equal bytes, and nothing is lost on the way."""
 
 import json
+import os
+import random
 
 import pytest
 
-from tasks.collections.records import canonical, from_line, identity, read_items, to_line
+from tasks.collections.records import DamagedList, canonical, from_line, identity, read_items, to_line
 from tests.support import TOY_KEY, make_record
 
 
@@ -54,3 +56,72 @@ def test_published_records_are_found_by_id_and_absent_files_are_empty(tmp_path):
     assert records["b"].id == "b"
     assert "c" not in records
     assert len(read_items(tmp_path / "absent")) == 0
+
+
+@pytest.fixture
+def published(tmp_path):
+    """An items.jsonl of 500 items, every tenth of them large."""
+    path = tmp_path / "toy" / "items.jsonl"
+    path.parent.mkdir()
+    facts = [{"text": "x" * (40_000 if number % 10 == 0 else number)} for number in range(500)]
+    records = [make_record({}, item_id=f"{2 * number:06d}", facts=fact) for number, fact in enumerate(facts)]
+    path.write_bytes(b"".join(map(to_line, records)))
+    return path
+
+
+def test_records_of_a_published_list_are_found_in_any_order(published):
+    items, rng = read_items(published), random.Random(0)
+    numbers = [*range(-1, 1001), *rng.sample(range(1000), 1000)]
+    for number in numbers:
+        item_id = f"{number:06d}"
+        there = number % 2 == 0 and 0 <= number < 1000
+        assert (item_id in items) == there
+        assert (items.get(item_id) is not None) == there
+    assert len(items) == 500
+    assert list(items) == [record.id for record in items.values()] == [item_id for item_id, _ in items.items()]
+    assert items["000020"].facts == {"text": "x" * 40_000}
+    with pytest.raises(KeyError):
+        items["000021"]
+
+
+def test_whoever_asks_in_order_reads_the_list_once(published, monkeypatch):
+    num_bytes = 0
+
+    def counting(descriptor, size, offset):
+        nonlocal num_bytes
+        data = pread(descriptor, size, offset)
+        num_bytes += len(data)
+        return data
+
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", counting)
+    items = read_items(published)
+    assert sum(f"{number:06d}" in items for number in range(1000)) == 500
+    assert num_bytes < 3 * published.stat().st_size
+
+
+def test_a_list_that_is_replaced_while_it_is_read_does_not_change(published):
+    items = read_items(published)
+    assert "000000" in items
+    published.with_name("new").write_bytes(b"")
+    published.with_name("new").rename(published)
+    assert len(items) == 500
+    assert "000998" in items
+    assert len(read_items(published)) == 0
+
+
+@pytest.mark.parametrize(
+    ("damage", "offset"),
+    [
+        (lambda lines: [*lines[:3], lines[3][:-1]], 3),
+        (lambda lines: [lines[0], b"{}\n", lines[2]], 1),
+        (lambda lines: [lines[1], lines[0]], 1),
+        (lambda lines: [lines[0], lines[0]], 1),
+    ],
+)
+def test_a_damaged_list_is_told_with_the_line_at_fault_and_the_remedy(published, damage, offset):
+    lines = damage(published.read_bytes().splitlines(keepends=True))
+    published.write_bytes(b"".join(lines))
+    begin = sum(map(len, lines[:offset]))
+    with pytest.raises(DamagedList, match=rf"is damaged at byte {begin}; `lostwax run --until toy` writes it anew"):
+        list(read_items(published).items())

@@ -1,5 +1,6 @@
 """Spools, shards and indexes: nothing finished is lost, nothing whole is touched."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -289,6 +290,51 @@ def test_items_of_a_deleted_shard_are_no_longer_held(local, shards):
     shard.unlink()
     found.refresh()
     assert len(found) == 0
+
+
+def test_an_item_is_found_under_each_of_its_keys_and_is_one_item(local, shards):
+    keys = sorted(hashlib.sha256(b"%d" % number).hexdigest() for number in range(3))
+    for key in keys:
+        spool = Spool(local, shards)
+        append(spool, "a", key=key)
+        spool.seal()
+    found = held(local, shards)
+    assert {from_line(found.line("a", key)).key for key in keys} == set(keys)
+    assert sorted(key for _, key in found.pairs()) == keys
+    assert (len(found), found.ids(), found.line("a", TOY_KEY)) == (3, {"a"}, None)
+    assert len({found.location("a", key) for key in keys}) == 3
+
+
+def test_of_an_item_that_was_made_twice_under_a_key_the_better_rung_counts(local, shards):
+    for rung in (1, 0, 2):
+        spool = Spool(local, shards)
+        spool.append(*encode_item(make_record(content("a"), item_id="a", rung=rung), content("a")))
+        spool.seal()
+    found = held(local, shards)
+    assert from_line(found.line("a", TOY_KEY)).rung == 0
+    assert len(found) == 1
+
+
+def test_more_indexes_are_read_than_files_may_be_open(local, shards, monkeypatch):
+    monkeypatch.setattr("tasks.collections.index.MAX_OPEN_FILES", 2)
+    names = [f"item{number}" for number in range(7)]
+    for name in names:
+        sealed(local, shards, name)
+    found = held(local, shards)
+    for name in names * 2:
+        assert from_line(found.line(name, TOY_KEY)).id == name
+    assert len(found._files) <= 2
+
+
+def test_a_row_can_be_read_after_another_shard_has_gone(local, shards):
+    gone = sealed(local, shards, "a")
+    sealed(local, shards, "b")
+    found = held(local, shards)
+    row = found.row("b", TOY_KEY)
+    gone.unlink()
+    found.refresh()
+    assert found.ids() == {"b"}
+    assert from_line(found.line_of(row)).id == "b"
 
 
 def test_a_read_of_changed_or_missing_bytes_names_the_shard(local, shards):
