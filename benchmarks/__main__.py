@@ -11,6 +11,7 @@ WORK = Path("bench-work")
 COMMANDS = {
     "engine": ["benchmarks.engine", "--items", "10000", "--kills", "40"],
     "engine_100000": ["benchmarks.engine", "--items", "100000"],
+    "million": ["benchmarks.million"],
     "teacher": ["benchmarks.teacher"],
     "prefect_tasks": ["benchmarks.prefect_tasks"],
     "chamfer": ["benchmarks.chamfer"],
