@@ -172,7 +172,7 @@ class Terminal:
         self.console.print(text, soft_wrap=True, markup=False)
 
     def results(self, workspace: Workspace, stages: set[str]) -> None:
-        """What the run led to: the table of an evaluation, the report's place."""
+        """What the run led to: the table of an evaluation, and where the report is."""
         if "evaluate" in stages:
             for table in results_tables(workspace):
                 self.console.print(table)

@@ -1,4 +1,4 @@
-"""SQLite files of a workspace: written by who holds it, readable by who may only read, begun anew where damaged."""
+"""SQLite files of a workspace: begun anew where they are damaged, read where they may not be written."""
 
 from __future__ import annotations
 

@@ -283,7 +283,7 @@ def _key_bytes(key: str) -> bytes:
 
 
 class ItemReader:
-    """Reads files of held items out of the shards; keeps the shards open. Every read is checked by its digest."""
+    """Reads files of finished items out of the shards; keeps the shards open. Every read is checked by its digest."""
 
     def __init__(self, shards: Path) -> None:
         self._shards = shards

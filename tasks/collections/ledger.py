@@ -107,7 +107,7 @@ class Ledger:
         return [json.loads(row[0]) for row in reversed(rows)]
 
     def reopen(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Have finished items, given as (id, key), made again at a better rung. They stay held until that is done."""
+        """Have finished items, given as (id, key), made again at a better rung. They stay until that is done."""
         self._database.executemany("insert or ignore into reopened values (?, ?)", pairs)
 
     def reopened(self) -> set[tuple[str, str]]:

@@ -87,8 +87,8 @@ class Spool:
 def recover(local: Path, shards: Path) -> list[tuple[str, str]]:
     """Seal every spool whose worker is gone, together in one shard; returns (id, key) of the items saved.
 
-    Spools that a living worker still holds are left alone. A death in here loses nothing: a source goes only after the
-    shard with its items is in place, and an item that was copied before is not copied again.
+    Spools that a living worker has locked are left alone. A death in here loses nothing: a source goes only after the
+    shard with its items is written, and an item that was copied before is not copied again.
     """
     sources = _abandoned(local)
     if not sources:
@@ -151,7 +151,7 @@ def _new_spool(local: Path) -> tuple[Path, int]:
 
 
 def _abandoned(local: Path) -> list[tuple[Path, int]]:
-    """Spools that nobody holds, now held by this process."""
+    """Spools that nobody has locked, now locked by this process."""
     found = []
     for path in sorted(local.glob("spool-*.tar")):
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)

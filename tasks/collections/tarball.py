@@ -1,7 +1,7 @@
 """Items inside a tar: an item's files, sorted by name, then its record. The item is finished when the record is whole.
 
 Members are named `ID-KEY16.NAME`, so that any tar reads them and WebDataset groups them by item. Headers are plain
-ustar with nothing of time, place or owner: equal items are equal bytes.
+ustar without time, path or owner: equal items are equal bytes.
 """
 
 from __future__ import annotations

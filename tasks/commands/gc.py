@@ -69,7 +69,7 @@ def forget_trials(workspace: Workspace) -> None:
 
 
 def _rewrite_shards(local: Path, shards: Path, finished: Finished, keep: set[tuple[str, str]]) -> None:
-    """Replace every shard that holds something else than items to keep (each once), and all small ones, by one."""
+    """Replace every shard with something else in it than items to keep (each once), and all small ones, by one."""
     kept = Counter(location[0] for pair in keep if (location := finished.location(*pair)))
     touched = {name for name, num_items in finished.shard_sizes().items() if num_items != kept[name]}
     small = {name for name in finished.shard_sizes() if (shards / f"{name}.tar").stat().st_size < SMALL_BYTES}

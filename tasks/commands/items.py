@@ -190,7 +190,7 @@ def retry(workspace: Workspace, stage: str, failure_class: str | None) -> int:
 def retry_degraded(workspace: Workspace, stage: str) -> int:
     """Have the items that were made at a reduced rung made again, at better ones only; returns how many.
 
-    What is held stays published until something better is there, and for good where nothing better fits.
+    What is published stays until something better is there, and for good where nothing better fits.
     """
     local = workspace.local(stage)
     with holding(stage, local, workspace.artifacts(stage)), Ledger(local) as ledger:

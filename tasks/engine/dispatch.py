@@ -44,7 +44,7 @@ class BrokenEnvironment(Exception):
 
 
 class Dispatch:
-    """Computes the pending items of a plan. Afterwards every one of them is held, exhausted or blocked."""
+    """Computes the pending items of a plan. Afterwards every one of them is finished, exhausted or blocked."""
 
     def __init__(
         self,
@@ -194,7 +194,7 @@ class Dispatch:
             self._charge(attempt, task)
 
     def _take_death(self, death: Death) -> None:
-        """Charge the item in hand; what the worker finished without saying so is held by now; the rest goes back."""
+        """Charge the item in hand. What the worker finished without saying so is recovered; the rest goes back."""
         self._recover()
         not_at_fault = []
         for task in death.unfinished:
@@ -232,7 +232,7 @@ class Dispatch:
             self._pool.pending.append(task)
             return
         if (attempt.id, attempt.key) in self._reopened:
-            self._settle(attempt)  # what is held at a reduced rung stays
+            self._settle(attempt)  # its output of a reduced rung stays
             return
         self.exhausted[attempt.id] = attempts
 

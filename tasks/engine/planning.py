@@ -1,4 +1,4 @@
-"""What a stage wants, what it holds, and so what is left to do. One oracle: the key."""
+"""What a stage wants, what is finished, and so what is left to do. One oracle: the key."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def plan_stage(
     plan = StagePlan(recipe, finished)
     known = finished.ids()
     failed: list[Task] = []
-    context = replace(context, recipe=recipe.name, held=lambda: map(from_line, finished.lines()))
+    context = replace(context, recipe=recipe.name, finished=lambda: map(from_line, finished.lines()))
     for wanted in stage.wanted(context):
         if wanted.id in plan.fresh or wanted.id in plan.labels:
             raise ValueError(f"item {wanted.id} is there twice")

@@ -122,7 +122,7 @@ class Offer(Generic[T]):
 
 @dataclass(frozen=True)
 class Wanted:
-    """An item that a stage should hold, before its key is known.
+    """An item that a stage should have, before its key is known.
 
     inputs: what enters the key beside params, versions and weights: (name, sha256) of every file read.
     payload: what the worker needs beyond upstream records (ingest: where the files lie); JSON, not in the key.
@@ -184,7 +184,7 @@ class Context:
     """Result versions by entry, in the planner's hands."""
     recipe: str = ""
     """Name of the recipe that the planner makes keys with."""
-    held: Callable[[], Iterator[Record]] = field(default=lambda: iter(()))
+    finished: Callable[[], Iterator[Record]] = field(default=lambda: iter(()))
     """For the planner, the stage's own finished items on this machine, superseded ones included."""
 
     @property
@@ -203,7 +203,7 @@ class Stage:
     product: ClassVar[bool] = False
     """True for train and report: one output, whose one item has the stage's name for an id."""
     publishes: ClassVar[tuple[str, ...]] = ()
-    """Files of a product that are also laid in artifacts/STAGE/ under their names (report: index.html)."""
+    """Files of a product that are also written to artifacts/STAGE/ under their names (report: index.html)."""
     max_workers: ClassVar[int | None] = None
     offers: ClassVar[tuple[Offer[Any], ...]] = ()
     """What its records hold for students, teachers and evaluation."""
@@ -261,7 +261,7 @@ class Stage:
         return [(stage, name) for stage, record in records.items() for name in sorted(record.files)]
 
     def wanted(self, context: Context) -> Iterator[Wanted]:
-        """The items it should hold. The default takes them from the first upstream; ingest and products differ."""
+        """The items it should have. The default takes them from the first upstream; ingest and products differ."""
         first, *others = self.upstreams
         for item_id, record in context.upstreams[first].records.items():
             records = {first: record}

@@ -179,7 +179,7 @@ class Pool:
             else:
                 yield from self._read_events(process)
         for process in list(self._processes.values()):
-            # The end of the pipe is not waited for: a child of the worker may still hold it.
+            # The end of the pipe is not waited for: a child of the worker may still have it open.
             if process.popen.poll() is not None:
                 yield from self._read_events(process)
                 if process.popen.pid in self._processes:
@@ -331,7 +331,7 @@ class Pool:
         yield Death(process.name, exit_code, in_hand, unfinished, process.timed_out, process.dismissed, log)
 
     def _kill_overdue(self) -> None:
-        """Kill workers that hold one item (or start, or stand still between two) for longer than the limit."""
+        """Kill workers that are at one item (or start, or stand still between two) for longer than the limit."""
         now = time.monotonic()
         if self._limit_s is None or now - self._watched_at < WATCH_EVERY_S:
             return

@@ -172,7 +172,7 @@ def _choose(
     """Which student is wanted of these items."""
     block = choice.block
     published = context.published.records.get(choice.id) if context.published else None
-    held = [record for record in context.held() if record.facts.get("settings") == settings]
+    held = [record for record in context.finished() if record.facts.get("settings") == settings]
     items = (source.id for source in sources.chosen)
     chooser = Chooser(items, settings, key, held, published)
     if block.on_new_data == "pin":
