@@ -121,9 +121,7 @@ class Finished:
 
     def row(self, item_id: str, key: str) -> int | None:
         """The number of an item's row, None where the item is not finished under this key."""
-        row, wanted = self._last_row.get(item_id, NO_ROW), _key_bytes(key)
-        while row != NO_ROW and not self._keys.startswith(wanted, row * KEY_BYTES):
-            row = self._previous[row]
+        row = self._row(item_id, _short(key.encode()))
         return None if row == NO_ROW else row
 
     def id_of(self, row: int) -> str:
@@ -179,28 +177,36 @@ class Finished:
     def _load(self, name: str, body: bytes) -> None:
         """Add the rows of a shard, given the body of its index."""
         index = self._local / f"{name}.idx"
-        number = len(self._sources)
+        number, known = len(self._sources), self._last_row
         self._sources.append(_Source(name, None if index.is_file() else body))
-        self._loaded[name] = 0
+        num_rows = 0
         for found in ROW.finditer(body):
-            self._loaded[name] += 1
-            item_id, key = found[1].decode(), found[2].decode()
-            begin, end = found.span()
-            row = self.row(item_id, key) if item_id in self._last_row else None
-            if row is None:
-                self._add_row(item_id, key, number, begin, end - begin)
+            num_rows += 1
+            id_bytes, key = found.groups()
+            item_id, (begin, end) = id_bytes.decode(), found.span()
+            row = self._row(item_id, _short(key)) if item_id in known else NO_ROW
+            if row == NO_ROW:
+                self._add_row(item_id, _short(key), number, begin, end - begin)
             elif is_better(found[0].partition(b" ")[2], self.line_of(row)):
                 self._source[row], self._begin[row], self._size[row] = number, begin, end - begin
+        self._loaded[name] = num_rows
 
-    def _add_row(self, item_id: str, key: str, source: int, begin: int, size: int) -> None:
-        row, before = len(self._ids), self._last_row.get(item_id, NO_ROW)
+    def _add_row(self, item_id: str, key: bytes, source: int, begin: int, size: int) -> None:
+        before = self._last_row.get(item_id, NO_ROW)
+        self._last_row[item_id] = len(self._ids)
         self._ids.append(item_id if before == NO_ROW else self._ids[before])
-        self._last_row[self._ids[row]] = row
         self._previous.append(before)
-        self._keys += _key_bytes(key)
+        self._keys += key
         self._source.append(source)
         self._begin.append(begin)
         self._size.append(size)
+
+    def _row(self, item_id: str, key: bytes) -> int:
+        """NO_ROW where the item is not finished under this key."""
+        row = self._last_row.get(item_id, NO_ROW)
+        while row != NO_ROW and not self._keys.startswith(key, row * KEY_BYTES):
+            row = self._previous[row]
+        return row
 
     def _read(self, row: int) -> bytes:
         """`OFFSET RECORD` of a row."""
@@ -278,8 +284,9 @@ def _check(body: bytes) -> bytes:
     return hashlib.sha256(body).hexdigest().encode()[: CHECK_BYTES - 1] + b"\n"
 
 
-def _key_bytes(key: str) -> bytes:
-    return key[:KEY_BYTES].encode().ljust(KEY_BYTES)
+def _short(key: bytes) -> bytes:
+    """What is kept of a key; tests have shorter ones."""
+    return key[:KEY_BYTES] if len(key) >= KEY_BYTES else key.ljust(KEY_BYTES)
 
 
 class ItemReader:

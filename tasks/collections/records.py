@@ -7,7 +7,6 @@ import os
 import weakref
 from abc import abstractmethod
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, Set, ValuesView
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +20,7 @@ ID = b'{"id":"'
 MAX_STEPS = 32
 """Lines that are passed over one by one before a line is searched for."""
 Json = Any
+NOTHING: Mapping[str, Json] = {}
 
 
 class FileEntry(NamedTuple):
@@ -30,17 +30,16 @@ class FileEntry(NamedTuple):
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """The reproducible facts of one finished item: no time, no path, no attempt."""
 
     id: str
     key: str
     files: Mapping[str, FileEntry]
     frame: str | None = None
-    quality: Mapping[str, Json] = field(default_factory=dict)
+    quality: Mapping[str, Json] = NOTHING
     rung: int = 0
-    facts: Mapping[str, Json] = field(default_factory=dict)
+    facts: Mapping[str, Json] = NOTHING
     """What later stages look up: ingest keeps label, class, group, split, labels, licence, kind here."""
     recipe: str = ""
     """First 16 hex of the digest of the params, versions and weights in the key; `explain` compares recipes."""
@@ -178,9 +177,9 @@ class PublishedLines(RecordLines):
         """The end of the line found last, its id and itself. Replaced whole, because several threads may ask."""
 
     def lines(self) -> Iterator[bytes]:
-        before, offset = b"", 0
+        before, offset, begin = b"", 0, len(ID)
         for line in self._all_lines():
-            item_id = line[len(ID) : line.find(b'"', len(ID))]
+            item_id = line[begin : line.find(b'"', begin)]
             if item_id <= before or not line.startswith(ID):
                 raise DamagedList(self._path, offset)
             yield line
@@ -210,8 +209,9 @@ class PublishedLines(RecordLines):
         offset, rest = 0, b""
         while block := os.pread(self._descriptor, BLOCK_BYTES, offset):
             offset += len(block)
-            *whole, rest = (rest + block).split(b"\n")
-            yield from (line + b"\n" for line in whole)
+            lines = (rest + block).splitlines(keepends=True)
+            rest = b"" if lines[-1].endswith(b"\n") else lines.pop()
+            yield from lines
         if rest:
             raise DamagedList(self._path, offset - len(rest))
 

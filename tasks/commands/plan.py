@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterable, Mapping, Set
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from itertools import zip_longest
 from textwrap import shorten
@@ -69,20 +71,22 @@ def forecast_stages(
     workspace: Workspace, params: Params, versions: Mapping[str, int], stages: Iterable[Stage]
 ) -> list[Forecast]:
     """The same for given stages. It ends with the first that cannot be planned, which says why."""
-    stats = StatCache(workspace.stat_cache_file)
+    remaining = deque(stages)
     ahead: dict[str, _Upstream] = {}
     found: list[Forecast] = []
-    try:
-        for stage in stages:
+    with closing(StatCache(workspace.stat_cache_file)) as stats:
+        while remaining:
+            stage = remaining.popleft()
+            is_read = any(stage.name in later.upstreams for later in remaining)
             try:
-                planned, ahead[stage.name] = _forecast_stage(stage, workspace, params, versions, stats, ahead)
+                planned, upstream = _forecast_stage(stage, workspace, params, versions, stats, ahead, is_read)
+                found.append(planned)
+                if upstream:
+                    ahead[stage.name] = upstream
             except (ValueError, Unavailable) as error:
                 found.append(Forecast(stage.name, exact=False, why=[f"cannot be planned: {error}"]))
                 break
-            found.append(planned)
-        return found
-    finally:
-        stats.close()
+    return found
 
 
 def _forecast_stage(
@@ -92,12 +96,14 @@ def _forecast_stage(
     versions: Mapping[str, int],
     stats: StatCache,
     ahead: Mapping[str, _Upstream],
-) -> tuple[Forecast, _Upstream]:
+    is_read: bool,
+) -> tuple[Forecast, _Upstream | None]:
+    """What a run would do to the stage, and what it will have published then. is_read: a later stage asks for that."""
     if reason := stage.idle(params):
         return Forecast(stage.name, why=[reason]), _Upstream(stage.product, KeptLines(), set())
     with Ledger(workspace.local(stage.name), reading=True) as ledger:
         planner = _Planner(stage, workspace, params, versions, stats, ledger, ahead)
-        return planner.forecast(), planner.published_ahead()
+        return planner.forecast(), planner.published_ahead() if is_read else None
 
 
 @dataclass

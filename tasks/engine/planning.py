@@ -116,8 +116,10 @@ def plan_stage(
         if not ITEM_ID.fullmatch(wanted.id):
             raise ValueError(f"an item's id is 1 to 22 letters, digits, - or _, not {wanted.id!r}")
         plan.total += 1
-        plan.notes += [wanted.note] if wanted.note else []
-        plan.outlook += [wanted.outlook] if wanted.outlook else []
+        if wanted.note:
+            plan.notes.append(wanted.note)
+        if wanted.outlook:
+            plan.outlook.append(wanted.outlook)
         plan.settled |= wanted.settled
         if wanted.skip is not None:
             plan.skipped[wanted.id] = wanted.skip

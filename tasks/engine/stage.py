@@ -22,7 +22,8 @@ import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from types import MappingProxyType
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from models.needs import Need
 from models.params import Block
@@ -39,10 +40,8 @@ Inputs = tuple[tuple[str, str], ...]
 
 def item_key(recipe: str, inputs: Inputs) -> str:
     """sha256 (64 hex) over the name of a recipe and the inputs."""
-    digest = hashlib.sha256(recipe.encode())
-    for name, sha256 in inputs:
-        digest.update(f"\n{name}\0{sha256}".encode())
-    return digest.hexdigest()
+    text = recipe + "".join([f"\n{name}\0{sha256}" for name, sha256 in inputs])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -120,8 +119,7 @@ class Offer(Generic[T]):
     join: Callable[[Sequence[Json], Any], Json] = _alike
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(NamedTuple):
     """An item that a stage should have, before its key is known.
 
     inputs: what enters the key beside params, versions and weights: (name, sha256) of every file read.
@@ -134,7 +132,7 @@ class Wanted:
     id: str
     label: str
     inputs: Inputs
-    records: Mapping[str, Record] = field(default_factory=dict)
+    records: Mapping[str, Record] = MappingProxyType({})
     skip: str | None = None
     payload: Json = None
     item: str | None = None
@@ -270,7 +268,7 @@ class Stage:
                     records[other] = found
             skip = self.skip(records, context.params)
             reads = [] if skip else self.reads(records, context.params)
-            inputs = tuple((f"{stage}/{name}", records[stage].files[name].sha256) for stage, name in reads)
+            inputs = tuple([(f"{stage}/{name}", records[stage].files[name].sha256) for stage, name in reads])
             yield Wanted(item_id, item_id, inputs, records, skip)
 
     def notices(self, context: Context) -> list[str]:

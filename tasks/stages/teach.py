@@ -137,16 +137,16 @@ def _with_files(
     except OSError as error:
         return _with_problem(wanted, f"{error.filename} cannot be read: {error.strerror}")
     if not files:
-        return replace(wanted, inputs=(), skip=f"the {teacher} teacher has nothing for it")
+        return wanted._replace(inputs=(), skip=f"the {teacher} teacher has nothing for it")
     own = tuple((path.name, sha256) for path, sha256 in files)
     payload = {"files": [[str(path), sha256] for path, sha256 in files]}
-    return replace(wanted, inputs=(*wanted.inputs, *own), payload=payload)
+    return wanted._replace(inputs=(*wanted.inputs, *own), payload=payload)
 
 
 def _with_problem(wanted: Wanted, problem: str) -> Wanted:
     """It fails with this reason, once, until the reason is another."""
     digest = hashlib.sha256(problem.encode()).hexdigest()
-    return replace(wanted, inputs=(*wanted.inputs, ("problem", digest)), payload={"problem": problem})
+    return wanted._replace(inputs=(*wanted.inputs, ("problem", digest)), payload={"problem": problem})
 
 
 def _unchanged(files: Iterable[tuple[str, str]]) -> tuple[Path, ...]:

@@ -275,7 +275,7 @@ def test_whether_there_is_truth_is_in_the_key(tmp_path: Path) -> None:
     shop = Shop.stocked()
     before = shop.keys(tmp_path)["student"]
     record, files = shop.upstreams["ingest"]["test-a"]
-    shop.upstreams["ingest"]["test-a"] = replace(record, facts={**record.facts, "has_truth": False}), files
+    shop.upstreams["ingest"]["test-a"] = record._replace(facts={**record.facts, "has_truth": False}), files
     assert dict(shop.keys(tmp_path)["student"])["ingest facts"] != dict(before)["ingest facts"]
 
 

@@ -88,7 +88,7 @@ class Foundry:
             name: _Upstream(False, read_items(self.workspace.items_file(name)), uncertain) for name in Train.upstreams
         }
         stats = StatCache(self.workspace.stat_cache_file)
-        found, upstream = _forecast_stage(Train(), self.workspace, self.params(mode), {}, stats, ahead)
+        found, upstream = _forecast_stage(Train(), self.workspace, self.params(mode), {}, stats, ahead, is_read=True)
         stats.close()
         return found, upstream
 
@@ -115,7 +115,7 @@ class Foundry:
 
 
 def _with_own_key(record: Record) -> Record:
-    return replace(record, key=hashlib.sha256(to_line(record)).hexdigest())
+    return record._replace(key=hashlib.sha256(to_line(record)).hexdigest())
 
 
 @pytest.fixture
@@ -224,7 +224,7 @@ def test_a_student_that_does_not_say_what_it_was_trained_on_cannot_be_pinned(fou
     path = foundry.workspace.items_file("train")
     (record,) = read_items(path).values()
     shutil.rmtree(foundry.workspace.shards_dir("train"))
-    silent = replace(record, facts={})
+    silent = record._replace(facts={})
     files = {"student.safetensors": f"weights of {record.key}".encode(), "student.json": foundry._description()}
     foundry._publish("train", [(silent, files)])
     assert is_fresh(foundry.plan("pin"), record)
