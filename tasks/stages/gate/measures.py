@@ -17,7 +17,7 @@ from models.errors import BadInput
 from models.geometry import ByteArray, Mesh, face_areas, weld
 from models.meshfiles import read_glb
 from models.metrics import Protocol, Surface
-from models.metrics.flips import FLIPS
+from models.metrics.flips import FLIPS, cropped_anew, find_alike
 from models.metrics.images import brightness, masks, on_ground, psnr_db
 from models.metrics.points import match
 from models.metrics.silhouettes import longest_side_ratio, overlaps
@@ -187,9 +187,19 @@ def _render_all_ways(
 ) -> tuple[ByteArray, list[ByteArray]]:
     """The mesh as the V cameras see it, and as the first of them would see it flipped in each way; in one rendering."""
     ways = [[flip.camera(camera, size_px) for camera in cameras[:MOST_FLIPPED]] for flip in FLIPS]
-    rendered_NSS4 = render(glb, [*cameras, *chain.from_iterable(ways)], size_px, platform=platform).rgba_VHW4
-    flipped = np.split(rendered_NSS4[len(cameras) :], len(FLIPS))
-    return rendered_NSS4[: len(cameras)], [flip.images(images) for flip, images in zip(FLIPS, flipped, strict=True)]
+    drawn = list(cameras)
+    for camera in chain.from_iterable(ways):
+        if find_alike(camera, drawn) is None:
+            drawn.append(camera)
+    rendered_NSS4 = render(glb, drawn, size_px, platform=platform).rgba_VHW4
+
+    def seen_by(camera: Camera) -> ByteArray:
+        index = find_alike(camera, drawn)
+        assert index is not None, "it was added"
+        return cropped_anew(rendered_NSS4[index], drawn[index], camera)
+
+    flipped = [flip.images(np.stack([*map(seen_by, way)])) for flip, way in zip(FLIPS, ways, strict=True)]
+    return rendered_NSS4[: len(cameras)], flipped
 
 
 def _view_figures(

@@ -166,7 +166,7 @@ class Tally:
 
     def by_limit(self) -> Counter[str]:
         """Rejected items by the limit that they fail; an item may fail several."""
-        return Counter(limit for reasons in self.rejected.values() for limit in {reason.limit for reason in reasons})
+        return Counter(reason.limit for reasons in self.rejected.values() for reason in reasons)
 
 
 def tally(records: Iterable[Record], params: GateParams) -> Tally:

@@ -225,6 +225,15 @@ def test_the_viewpoint_of_a_photo_is_found_and_another_object_is_rejected(tmp_pa
     assert limits_failed(wrong.quality) == {"min_best_view_iou"}
 
 
+def test_of_sides_that_look_nearly_alike_it_is_the_named_one() -> None:
+    box = trimesh.creation.box((0.4, 0.6, 1.0))
+    knob = trimesh.creation.icosphere(subdivisions=2, radius=0.03).apply_translation([-0.2, 0.3, 0.4])
+    glb = trimesh.util.concatenate([box, knob]).export(file_type="glb")
+    seen = masks(render(glb, [orbit_camera(270, 10, 2.7, 40, SIZE_PX)], SIZE_PX).rgba_VHW4)
+    assert find_viewpoint(glb, ["left"], seen)[0][0].azimuth_deg == pytest.approx(90, abs=10)
+    assert find_viewpoint(glb, ["right"], seen)[0][0].azimuth_deg == pytest.approx(270, abs=10)
+
+
 def test_named_photos_are_seen_from_sides_at_right_angles(tmp_path: Path) -> None:
     shoe = shoe_glb()
     cameras = [orbit_camera(azimuth, 10, 2.2, 30, SIZE_PX) for azimuth in (40, 130)]
