@@ -63,10 +63,10 @@ class GateParams(Block):
     squashed to .6: 1.6 where the squashed side is seen."""
     max_flipped_iou_gain: float | None = Field(0.03, ge=0, le=1)
     """How much higher the silhouette IoU may be when the mesh is mirrored, turned by half or upside down. Measured: at
-    most .001; mirrored: median .19."""
+    most .01; mirrored: median .2."""
     max_flipped_psnr_gain_db: float | None = Field(2.0, ge=0)
     """The same of the PSNR, which tells sides apart that have one silhouette. Measured: below 0; mirrored: median
-    3.5."""
+    4."""
     min_best_view_iou: float | None = Field(0.4, ge=0, le=1)
     """Mean silhouette IoU over views of unknown cameras (photos), from where the mesh fits them best, brought to one
     size."""
