@@ -76,6 +76,13 @@ def weld(mesh: Mesh, digits: int = 6) -> Mesh:
     return Mesh(mesh.vertices_N3[first], faces[proper], colours)
 
 
+def coarsened(mesh: Mesh, cell: float) -> Mesh:
+    """The mesh with those vertices joined that share a cell of a lattice: few triangles of nearly the same outline."""
+    lattice_N3 = np.round(mesh.vertices_N3 / np.float32(cell))
+    joined = weld(Mesh(lattice_N3, mesh.faces_F3, mesh.colours_N4), digits=0)
+    return Mesh(joined.vertices_N3 * np.float32(cell), joined.faces_F3, joined.colours_N4)
+
+
 def canonical(mesh: Mesh) -> Mesh:
     """The mesh centred by its box, its longest side 1; it has an extent."""
     low_3, high_3 = mesh.vertices_N3.min(axis=0).astype(np.float64), mesh.vertices_N3.max(axis=0).astype(np.float64)

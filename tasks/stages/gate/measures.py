@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from models.cameras import NAMED_AZIMUTHS_DEG, Camera, orbit_camera
 from models.errors import BadInput
-from models.geometry import ByteArray, Mesh, face_areas, weld
+from models.geometry import ByteArray, Mesh, coarsened, face_areas, weld
 from models.meshfiles import read_glb
 from models.metrics import Protocol, Surface
 from models.metrics.flips import FLIPS, cropped_anew, find_alike
@@ -44,6 +44,9 @@ LENSES = ((2.7, 40.0), (5.0, 21.0))
 ELEVATIONS_DEG, STEP_DEG, NEAR_DEG = (-10.0, 10.0, 30.0, 50.0), 15.0, (-10.0, -5.0, 0.0, 5.0, 10.0)
 """First all round the object at these elevations, then by these angles about the best of them."""
 SEARCH_PX = 96
+OUTLINE_CELL, NUM_MEASURED = 1 / 64, 4
+"""The search takes a mesh coarsened to this, under a pixel at SEARCH_PX; so many of its best places are measured with
+the mesh itself. With 140,000 triangles that takes 4 s of CPU, not 11; the overlap found is at most .006 lower."""
 ALIKE = 0.03
 """What looks the same from two sides, give or take so much overlap, is looked at from the side that its name says."""
 
@@ -126,22 +129,31 @@ def find_viewpoint(
     front = NAMED_AZIMUTHS_DEG.get(names[0], 0.0)
     turns = [NAMED_AZIMUTHS_DEG.get(name, 0.0) - front for name in names]
 
-    def try_all(places: Iterable[Place]) -> list[tuple[float, list[Place]]]:
+    def try_all(source: bytes | Mesh, places: Iterable[Place]) -> list[tuple[float, list[Place]]]:
         candidates = [[place.turned(turn) for turn in turns] for place in places]
         order = {place: index for index, place in enumerate(dict.fromkeys(chain.from_iterable(candidates)))}
         cameras = [orbit_camera(*place, SEARCH_PX) for place in order]
-        drawn_NSS = masks(render(glb, cameras, SEARCH_PX, platform=platform).rgba_VHW4)
+        drawn_NSS = masks(render(source, cameras, SEARCH_PX, platform=platform).rgba_VHW4)
         shown_CV = np.array([[order[place] for place in candidate] for candidate in candidates])
         return list(zip(fits(seen_VSS, drawn_NSS, shown_CV).tolist(), candidates, strict=True))
 
+    outline = _outline(glb)
     around = np.arange(0, 360, STEP_DEG).tolist()
-    coarse = try_all(Place(turn, elevation, *LENSES[0]) for elevation in ELEVATIONS_DEG for turn in around)
+    coarse = try_all(outline, (Place(turn, rise, *LENSES[0]) for rise in ELEVATIONS_DEG for turn in around))
     highest = max(iou for iou, _ in coarse)
     close = [places for iou, places in coarse if iou >= highest - ALIKE]
     start = min(close, key=lambda places: abs((places[0].azimuth_deg - front + 180) % 360 - 180))[0]
     near = [start.turned(turn, rise) for rise in NEAR_DEG for turn in NEAR_DEG]
-    iou, places = max(try_all(place._replace(distance=far, fov_deg=fov) for far, fov in LENSES for place in near))
+    lenses = [place._replace(distance=far, fov_deg=fov) for far, fov in LENSES for place in near]
+    best = sorted(try_all(outline, lenses), reverse=True)[:NUM_MEASURED]
+    iou, places = max(try_all(glb, [places[0] for _, places in best]))
     return places, iou
+
+
+def _outline(glb: bytes) -> bytes | Mesh:
+    """What is searched with: fewer triangles, where no texture may cut holes into them."""
+    mesh = Mesh.from_glb(glb)
+    return glb if mesh.colours_N4 is None else coarsened(mesh, OUTLINE_CELL)
 
 
 def has_colours(glb: bytes) -> bool:

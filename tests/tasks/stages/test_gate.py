@@ -234,6 +234,26 @@ def test_of_sides_that_look_nearly_alike_it_is_the_named_one() -> None:
     assert find_viewpoint(glb, ["right"], seen)[0][0].azimuth_deg == pytest.approx(270, abs=10)
 
 
+def test_a_fine_mesh_is_searched_with_few_triangles_and_measured_with_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    fine = trimesh.creation.icosphere(subdivisions=5, radius=0.5)
+    vertices_N3 = (fine.vertices * (1, 0.6, 0.3)).astype(np.float32)
+    mesh = Mesh(vertices_N3, fine.faces.astype(np.int32), np.full((len(vertices_N3), 4), 200, np.uint8))
+    photo = masks(render(mesh, [orbit_camera(15, 10, 2.7, 40, SIZE_PX)], SIZE_PX).rgba_VHW4)
+    searched: list[int] = []
+
+    def counting(source: bytes | Mesh, cameras: Any, size_px: int, **options: Any) -> Any:
+        triangles = len(source.faces_F3 if isinstance(source, Mesh) else Mesh.from_glb(source).faces_F3)
+        searched.extend([triangles] * len(cameras))
+        return render(source, cameras, size_px, **options)
+
+    monkeypatch.setattr("tasks.stages.gate.measures.render", counting)
+    _, iou = find_viewpoint(mesh.to_glb(), ["front"], photo)
+    assert iou > 0.93
+    assert searched[-1] == len(mesh.faces_F3)
+    assert searched.count(len(mesh.faces_F3)) == 4
+    assert max(searched[:-4]) < 0.6 * len(mesh.faces_F3)
+
+
 def test_named_photos_are_seen_from_sides_at_right_angles(tmp_path: Path) -> None:
     shoe = shoe_glb()
     cameras = [orbit_camera(azimuth, 10, 2.2, 30, SIZE_PX) for azimuth in (40, 130)]
