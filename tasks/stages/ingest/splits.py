@@ -1,8 +1,8 @@
 """Which items are held out: whole groups at a time, a share of each class.
 
 A group's place in the draw depends on its name and the seed alone, so most groups keep their split when objects come or
-go. A class is corrected only where chance left it less than half its share, or more than twice. Classes too small for
-that are drawn together.
+go. A class is corrected only where chance left it less than three quarters of its share, or more than four thirds.
+Classes too small for that are drawn together.
 """
 
 from __future__ import annotations
@@ -128,9 +128,9 @@ def _drawn(split: Split, groups: Iterable[str]) -> dict[str, SplitName]:
 
 
 def _held_to_share(drawn: int, share: float, total: int, most: int) -> int:
-    """The number drawn, brought between half and twice what is expected; at most `most`."""
-    least = math.ceil(share * total / 2)
-    return max(0, min(max(drawn, least), max(least, int(2 * share * total)), most))
+    """The number drawn, brought between three quarters and four thirds of what is expected; at most `most`."""
+    least = math.ceil(share * total * 3 / 4)
+    return max(0, min(max(drawn, least), max(least, int(share * total * 4 / 3)), most))
 
 
 def _place(seed: int, group: str) -> float:
