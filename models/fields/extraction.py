@@ -12,7 +12,7 @@ from models.errors import EmptyOutput
 from models.fields import HALF_SIDE
 from models.geometry import FloatArray, Mesh
 
-REACH = 0.5
+REACH = 0.35
 """Points whose distance, read off the coarser lattice, is under so many of its steps are evaluated on the finer one."""
 FAINT = 0.02
 """The least distance of a field up to which a surface too thin for the lattice is looked for, in world units."""

@@ -10,10 +10,10 @@ from models.geometry import FloatArray, Mesh
 from models.students.field.evidence import RANGE, Seen, look, sample_volume
 from models.students.field.network import Network, Reading
 
-COARSE_CELLS = 28
+COARSE_CELLS = 32
 FINEST = 1 / 200
 """The least step of a lattice, in world units."""
-DOUBT = 0.6
+DOUBT = 0.35
 """Points of the coarse lattice are evaluated where guess or hull come closer than this part of RANGE to the surface."""
 
 
