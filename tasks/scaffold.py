@@ -19,7 +19,7 @@ from tasks.dvc_yaml import merged, without_additions
 from tasks.engine.outcome import some_of
 from tasks.params import load_params
 from tasks.workspace import Workspace, template
-from tasks.yaml_file import parse_value
+from tasks.yaml_file import parse_value, read_yaml
 
 OURS = ("versions.yaml", "dvc.yaml")
 """Files that follow the package; params.yaml is the user's from the start."""
@@ -83,6 +83,9 @@ def create(folder: Path, generated: Generated | None = None, count: int = 96) ->
         created.written.append(params.name)
     for name in OURS:
         _bring_up_to_date(folder / name, created)
+    if lacking := _blocks_lacking(params):
+        blocks = ", ".join(f"`{name}: {{}}`" for name in lacking)
+        created.notices.append(f"{params} lacks what `dvc repro` asks for; `lostwax run` does not. Add {blocks}")
     if not (folder / "inbox").is_dir():
         (folder / "inbox").mkdir()
         created.written.append("inbox/")
@@ -140,6 +143,12 @@ def _bring_up_to_date(path: Path, created: Created) -> None:
     if written is None or _parts(written)[1] != new:
         path.write_bytes(MARK.format(_digest(packaged)).encode() + new)
         created.written.append(path.name)
+
+
+def _blocks_lacking(params: Path) -> list[str]:
+    """Top-level blocks of the packaged params.yaml that the user's lacks: DVC refuses a stage whose block is absent."""
+    theirs, packaged = (read_yaml(path).content or {} for path in (params, template(params.name)))
+    return [name for name in packaged if name not in theirs]
 
 
 def _has_only_additions(written: bytes) -> bool:

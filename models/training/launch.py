@@ -3,11 +3,12 @@
     run_in_processes(4, work, folder)         # `work(folder)` in each, with torchrun's environment: `join` reads it
 
 A process that dies ends the others within seconds; all start again, at most RESTARTS times, and go on from the newest
-checkpoint. Several machines run `torchrun` themselves (docs/training-on-several-machines.md).
+checkpoint. Several machines run `torchrun` themselves (docs/several-gpus.md).
 """
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,8 @@ RESTARTS = 3
 """Of all processes, before the training fails."""
 LOOKS_EVERY_S = 0.5
 """How often the launcher looks whether its processes live."""
+OWN_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
+"""torch 2.12 keeps one store over all restarts, in which started processes find the addresses of ended ones."""
 
 
 class ProcessesFailed(RuntimeError):
@@ -39,6 +42,7 @@ def run_in_processes(num_processes: int, work: Callable[..., Any], *arguments: A
         monitor_interval=LOOKS_EVERY_S,
         start_method="spawn",
     )
+    os.environ[OWN_STORE] = "1"
     try:
         elastic_launch(config, work)(*arguments)
     except ChildFailedError as error:

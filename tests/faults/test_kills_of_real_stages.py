@@ -31,12 +31,10 @@ def make_shoes(folder, num_items, epochs):
         "train": {
             "epochs": epochs,
             "batch_size": 4,
-            "num_points": 200,
-            "validation_points": 200,
             "validate_every_epochs": 1,
             "checkpoint_every_steps": 1,
         },
-        "students": {"mesh_deform": {"preset": "tiny"}},
+        "students": {"mesh_deform": {"preset": "tiny", "num_points": 200, "validation_points": 200}},
     }
     workspace = make_workspace(folder, params)
     for seed in range(num_items):
@@ -71,7 +69,7 @@ def assert_everything_finished_once(workspace, stage):
     assert {(record["id"], record["key"]) for record in records} == finished_items(workspace, stage)
     assert held_twice(workspace, stage) == []
     with Ledger(workspace.local(stage)) as ledger:
-        assert set(ledger.times_done().values()) == {1}
+        assert set(ledger.times_done().values()) == ({1} if records else set())  # no student asks for fields
 
 
 def training(workspace):

@@ -85,6 +85,14 @@ def test_params_written_before_the_workspace_are_kept(tmp_path: Path) -> None:
     assert (tmp_path / "params.yaml").read_text() == "ingest: {up_axis: z}\n"
 
 
+def test_blocks_that_dvc_asks_for_and_older_params_lack_are_named(tmp_path: Path) -> None:
+    create(tmp_path)
+    params = tmp_path / "params.yaml"
+    params.write_text(params.read_text().replace("fields: {}", "# fields: {}"))
+    (notice,) = create(tmp_path).notices
+    assert notice == f"{params} lacks what `dvc repro` asks for; `lostwax run` does not. Add `fields: {{}}`"
+
+
 def test_a_file_in_the_folders_place_is_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "w").write_text("")
     with pytest.raises(ValueError, match="is a file"):

@@ -10,6 +10,7 @@ from safetensors.numpy import load
 
 from models.encoders import dct
 from models.errors import Unavailable
+from models.needs import TOKENS, VIEWS, Needs
 from models.onnx import Machine
 from models.views import encode_png
 from tasks.engine.stage import Item, Output
@@ -91,16 +92,26 @@ def test_dinov2_without_a_model_says_how_to_make_one(tmp_path):
 def test_generate_prepares_an_image_as_the_stages_do(tmp_path):
     image = np.zeros((80, 80, 4), np.uint8)
     image[20:50, 30:60] = (10, 200, 90, 255)
-    prepared = prepare_images({"left": image, "front": image}, Params(SMALL), Machine(tmp_path))
-    assert prepared.views == ("front", "left")
-    cutouts_VSS4 = np.stack([cutout.rgba_SS4 for cutout in prepared.cutouts])
-    np.testing.assert_array_equal(prepared.tokens_VHWC, dct.DctEncoder(4).encode(cutouts_VSS4))
-    assert prepared.encoder == "dct-14-96x4" and prepared.cutouts[0].matte == "alpha"
+    forms = {"tokens": {"encoder": "dct-14-96x4"}, "views": {}}
+    images = {"left": image, "front": image}
+    prepared = prepare_images(images, Params(SMALL), Machine(tmp_path), Needs((TOKENS, VIEWS)), forms)
+    views, grids = prepared(VIEWS), prepared(TOKENS)
+    assert views.names == tuple(grids) == ("front", "left")
+    encoded_VHWC = dct.DctEncoder(4).encode(views.rgba_VHW4)
+    np.testing.assert_array_equal(np.stack(list(grids.values())), encoded_VHWC)
+
+
+def test_a_photo_is_not_prepared_with_another_encoder_than_the_student_was_trained_on(tmp_path):
+    image = np.zeros((80, 80, 4), np.uint8)
+    image[20:50, 30:60] = 255
+    forms = {"tokens": {"encoder": "dct-14-96x9"}}
+    with pytest.raises(Unavailable, match="trained on grids of dct-14-96x9; here is dct-14-96x4"):
+        prepare_images({"front": image}, Params(SMALL), Machine(tmp_path), Needs((TOKENS,)), forms)
 
 
 def test_generate_names_the_declared_views(tmp_path):
     with pytest.raises(ValueError, match=r"no view 'top'.*front, left, back, right"):
-        prepare_images({"top": np.zeros((8, 8, 4), np.uint8)}, Params(SMALL), Machine(tmp_path))
+        prepare_images({"top": np.zeros((8, 8, 4), np.uint8)}, Params(SMALL), Machine(tmp_path), Needs((TOKENS,)), {})
 
 
 def test_planning_imports_nothing_heavy():

@@ -131,15 +131,15 @@ def test_an_unavailable_matte_blocks_opaque_photos_only_and_is_tried_once(cutter
 
     def create(params, machine):
         calls.append(params.model)
-        raise Unavailable("the matte model isnet-general-use is not here")
+        raise Unavailable("the matte model u2netp is not here")
 
     monkeypatch.setattr("models.mattes.rembg.create", create)
     photo = item_of({"view.front.png": encode_png(square_object(alpha=False))})
     for _ in range(2):
-        with pytest.raises(Unavailable, match="isnet-general-use is not here"):
+        with pytest.raises(Unavailable, match="u2netp is not here"):
             matte_item(photo, cutter)
     assert matte_item(item_of(rendered_files()), cutter).facts["matte"] == "alpha"
-    assert calls == ["isnet-general-use"]
+    assert calls == ["u2netp"]
 
 
 def test_metrics_count_items_by_matte():
