@@ -41,4 +41,5 @@ def _standing(workspace: Workspace, name: str) -> Standing:
         last_run = ledger.last_run()
     metrics = known_metrics(workspace.metrics_file(name))
     held_by = holder(workspace.local(name), workspace.artifacts(name))
-    return Standing(name, metrics.get("items", {}), dict(by_class), entries, held_by, last_run, metrics.get("notices", []))
+    items, notices = metrics.get("items", {}), metrics.get("notices", [])
+    return Standing(name, items, dict(by_class), entries, held_by, last_run, notices)
