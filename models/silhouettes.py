@@ -13,7 +13,6 @@ FAINT = 0.02
 """Coverage this close to none or all counts as such."""
 EDGE_PX = 2
 """How far from the threshold's outline a partly covered pixel still tells where the edge runs."""
-_CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def outline(alpha_HW: ByteArray, threshold: float) -> Outline | None:
         return None
     near_HW, beyond_HW = (ndimage.binary_dilation(side_HW, iterations=EDGE_PX) for side_HW in (inside_HW, ~inside_HW))
     partial_HW = (coverage_HW > FAINT) & (coverage_HW < 1 - FAINT) & near_HW & beyond_HW
-    beside_empty_HW = ndimage.minimum_filter(coverage_HW, footprint=_CROSS, mode="nearest") <= FAINT
+    beside_empty_HW = _least_around(coverage_HW) <= FAINT
     edge_HW = partial_HW | ((coverage_HW >= 1 - FAINT) & beside_empty_HW)
     if not edge_HW.any():
         far = np.full(alpha_HW.shape, float(max(alpha_HW.shape)), np.float32)
@@ -55,3 +54,13 @@ def outline(alpha_HW: ByteArray, threshold: float) -> Outline | None:
     depth_in_pixel_HW = coverage_HW[edge_2HW[0], edge_2HW[1]] - threshold
     signed_HW: FloatArray = (np.where(inside_HW, distance_HW, -distance_HW) + depth_in_pixel_HW).astype(np.float32)
     return Outline(signed_HW, edge_2HW)
+
+
+def _least_around(values_HW: FloatArray) -> FloatArray:
+    """Of each pixel and its four neighbours, the least."""
+    least_HW = values_HW.copy()
+    for axis in (0, 1):
+        here, there = np.moveaxis(least_HW, axis, 0), np.moveaxis(values_HW, axis, 0)
+        np.minimum(here[1:], there[:-1], out=here[1:])
+        np.minimum(here[:-1], there[1:], out=here[:-1])
+    return least_HW

@@ -64,7 +64,7 @@ class Created:
     notices: list[str] = field(default_factory=list)
 
 
-def create(folder: Path, generated: Generated | None = None, count: int = 96) -> Created:
+def create(folder: Path, generated: Generated | None = None, count: int = 128) -> Created:
     """Make `folder` a workspace, or bring one up to date: params.yaml and edited files stay as they are.
 
     generated: a new workspace's objects are generated ones, so many. Raises ValueError, and writes nothing, where

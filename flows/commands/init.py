@@ -15,7 +15,7 @@ from tasks.scaffold import Generated, create
 def init(
     folder: Annotated[Path, typer.Argument(help="The folder to make a workspace.")] = HERE,
     generated: Annotated[Generated | None, typer.Option(help="Of generated objects in place of an inbox.")] = None,
-    count: Annotated[int, typer.Option(min=1, help="How many objects are generated.")] = 96,
+    count: Annotated[int, typer.Option(min=1, help="How many objects are generated.")] = 128,
     dvc: Annotated[bool, typer.Option(help="Make it a DVC repository too.")] = True,
 ) -> None:
     """Make a workspace, or bring an old one up to date with this lostwax. What you wrote or edited stays.

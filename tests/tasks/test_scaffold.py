@@ -57,7 +57,7 @@ def test_eyeglasses_are_seen_on_more_pixels_for_their_thin_temples(tmp_path: Pat
 def test_generated_objects_do_not_change_params_that_are_there(tmp_path: Path) -> None:
     create(tmp_path)
     before = contents(tmp_path)
-    with pytest.raises(ValueError, match=r"put `- \{source: generated, shape: shoe, count: 96\}` under"):
+    with pytest.raises(ValueError, match=r"put `- \{source: generated, shape: shoe, count: 128\}` under"):
         create(tmp_path, Generated.SHOES)
     assert contents(tmp_path) == before
 

@@ -39,6 +39,7 @@ class Network(nn.Module):
         self.reader = LinearReader(spec, size.rank)
         self.mixture = zeroed(nn.Linear(size.code, size.rank))
         self.levels = nn.ModuleList(Level(size, level) for level in LEVELS)
+        self.colouring = Colouring(size)
 
     def forward(
         self,
@@ -48,6 +49,17 @@ class Network(nn.Module):
         run: Run = _plainly,
     ) -> torch.Tensor:
         """fold_B: of training items, that of the linear reader. run: calls a part that may be computed again."""
+        vertices_BN3, _ = self.coloured(tokens_BVHWC, present_BV, fold_B, run)
+        return vertices_BN3
+
+    def coloured(
+        self,
+        tokens_BVHWC: torch.Tensor,
+        present_BV: torch.Tensor,
+        fold_B: torch.Tensor | None = None,
+        run: Run = _plainly,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The vertices, and their colours (B, N, 3), 0 to 1."""
         standard_BVHWC = self.encoder.standard(tokens_BVHWC)
         local_BVLD, code_BVC = run(self.encoder, standard_BVHWC)
         code_BC = self.fusion(code_BVC, present_BV)
@@ -60,7 +72,8 @@ class Network(nn.Module):
             offset_BN3, feature_BND = run(level, base_BN3, offset_BN3, feature_BND, code_BC, local_BKD, seen_BK)
         assert offset_BN3 is not None
         vertices_BN3: torch.Tensor = base_BN3 + offset_BN3
-        return vertices_BN3
+        colours_BN3: torch.Tensor = run(self.colouring, feature_BND, local_BKD, seen_BK)
+        return vertices_BN3, colours_BN3
 
 
 class TokenEncoder(nn.Module):
@@ -190,6 +203,25 @@ class Level(nn.Module):
         for block in self.blocks:
             feature_BND = block(feature_BND)
         return offset_BN3 + 0.1 * self.move(self.norm(feature_BND)).float(), feature_BND
+
+
+class Colouring(nn.Module):
+    """Colours of the finest level's vertices, from what they and the tokens hold for the shape's sake.
+
+    Nothing flows back: the shape is trained as it would be without colours.
+    """
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        self.look = Look(size.width, size.heads)
+        self.norm = nn.LayerNorm(size.width)
+        self.hidden = nn.Linear(size.width, size.width)
+        self.out = zeroed(nn.Linear(size.width, 3))
+
+    def forward(self, feature_BND: torch.Tensor, local_BKD: torch.Tensor, seen_BK: torch.Tensor) -> torch.Tensor:
+        looked_BND = self.look(feature_BND.detach(), local_BKD.detach(), seen_BK)
+        colours_BN3: torch.Tensor = self.out(functional.gelu(self.hidden(self.norm(looked_BND))))
+        return torch.sigmoid(colours_BN3.float())
 
 
 class Look(nn.Module):

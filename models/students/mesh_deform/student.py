@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from scipy.spatial import cKDTree
 
 from models.chamfer import chamfer
 from models.geometry import Mesh, stored_points
@@ -19,14 +21,22 @@ from models.students.mesh_deform import SIZES, Params
 from models.students.mesh_deform.icosphere import LEVELS, icosphere
 from models.students.mesh_deform.network import Network
 from models.students.mesh_deform.shape_space import LinearReader
-from models.training.terms import Terms
-from models.training.trainable import Batch, Example, Examples, Moment
+from models.training.terms import Term, Terms
+from models.training.trainable import Batch, Example, Examples, Group, Moment
 from models.view_dropout import drop_views
 
 CALIBRATED = 256
 """Items, the first ones, that the closed-form start is fitted to."""
 STORED_POINTS = 20_000
 """Points sampled on each mesh once; every step draws from them."""
+COLOURED_VERTICES = 512
+"""Vertices whose colours are compared at every step, each with the surface point that is nearest to it."""
+
+
+DRAWN = ("teacher", "truth", "colours")
+"""What is drawn from at every step, point by point."""
+
+Outputs = tuple[torch.Tensor, torch.Tensor]
 
 
 class Stream(IntEnum):
@@ -35,6 +45,7 @@ class Stream(IntEnum):
     SURFACE = 1
     SUBSET = 2
     VIEWS = 3
+    COLOURED = 4
 
 
 class MeshDeform(Student):
@@ -65,13 +76,23 @@ class MeshDeform(Student):
         assert teacher is not None, "it was declared"
         teacher_P3 = stored_points(teacher, f"teach/{item.id}", STORED_POINTS)
         truth_P3 = stored_points(truth, f"ingest/{item.id}", STORED_POINTS) if truth else teacher_P3
+        shown = truth or teacher
         return {
             "tokens": torch.from_numpy(tokens_VHWC),
             "present": torch.from_numpy(present_V),
             "teacher": torch.from_numpy(teacher_P3),
             "truth": torch.from_numpy(truth_P3),
             "has_truth": torch.tensor(truth is not None),
+            "colours": torch.from_numpy(_colours_at(truth_P3, shown)),
+            "coloured": torch.tensor(shown.colours_N4 is not None),
         }
+
+    def groups(self) -> Sequence[Group]:
+        """The colours are clipped on their own: how the shape is trained does not depend on them."""
+        colouring = list(self.network.colouring.parameters())
+        own = {id(parameter) for parameter in colouring}
+        shape = [parameter for parameter in self.network.parameters() if id(parameter) not in own]
+        return Group("shape", shape), Group("colours", colouring, clip_norm=1.0)
 
     def calibrate(self, examples: Examples, device: torch.device) -> None:
         """Standardise the tokens, span the shape space by the shapes' principal modes, and read these off the tokens
@@ -90,7 +111,7 @@ class MeshDeform(Student):
         """Other points at every epoch, and some views dropped; in a validation the first points and all views."""
         batch = batch | {"tokens": batch["tokens"].float()}
         if moment.is_validation:
-            first = {name: batch[name][:, : self._params.validation_points] for name in ("teacher", "truth")}
+            first = {name: batch[name][:, : self._params.validation_points] for name in DRAWN}
             return batch | first
         num_points, num_stored = self._params.num_points, batch["teacher"].shape[1]
         place_BP2 = moment.uniforms((num_points, 2), Stream.SUBSET)
@@ -101,21 +122,23 @@ class MeshDeform(Student):
             "present": drop_views(batch["present"], moment.uniforms((1 + num_views,), Stream.VIEWS), rate),
             "teacher": _pick(batch["teacher"], index_BP2[..., 0]),
             "truth": _pick(batch["truth"], index_BP2[..., 1]),
+            "colours": _pick(batch["colours"], index_BP2[..., 1]),
         }
 
-    def forward(self, batch: Batch, moment: Moment) -> torch.Tensor:
-        """Vertices (B, N, 3)."""
-        vertices_BN3: torch.Tensor = self.network(
+    def forward(self, batch: Batch, moment: Moment) -> Outputs:
+        """Vertices and their colours (B, N, 3)."""
+        outputs: Outputs = self.network.coloured(
             batch["tokens"], batch["present"], _fold(moment.items_B), run=moment.run
         )
-        return vertices_BN3
+        return outputs
 
-    def loss(self, outputs: torch.Tensor, batch: Batch, moment: Moment) -> Terms:
-        vertices_BN3 = outputs
+    def loss(self, outputs: Outputs, batch: Batch, moment: Moment) -> Terms:
+        vertices_BN3, colours_BN3 = outputs
         sampled_BP3 = self._sample(vertices_BN3, batch["teacher"].shape[1], moment)
         alpha = self._params.alpha_at(moment.progress)
         terms = distillation(sampled_BP3, batch["teacher"], batch["truth"], batch["has_truth"], alpha)
-        return {**terms, **self._regularisers.terms(vertices_BN3)}
+        colour = self._colour_error(vertices_BN3.detach(), colours_BN3, batch, moment)
+        return {**terms, **self._regularisers.terms(vertices_BN3), "colour": Term(colour, colour)}
 
     def validate(self, batch: Batch, moment: Moment) -> Mapping[str, torch.Tensor]:
         """Chamfer to the truth, or to the teacher of the items that have none."""
@@ -135,8 +158,23 @@ class MeshDeform(Student):
         self.network.eval()
         with torch.inference_mode():
             tokens_1VHWC = torch.from_numpy(tokens_VHWC).to(device).float()[None]
-            vertices_1N3 = self.network(tokens_1VHWC, torch.from_numpy(present_V).to(device)[None])
-        return Mesh(vertices_1N3[0].cpu().numpy(), self._faces_F3.numpy().astype(np.int32))
+            vertices_1N3, colours_1N3 = self.network.coloured(
+                tokens_1VHWC, torch.from_numpy(present_V).to(device)[None]
+            )
+        faces_F3 = self._faces_F3.numpy().astype(np.int32)
+        return Mesh(vertices_1N3[0].cpu().numpy(), faces_F3, _rgba(colours_1N3[0].cpu().numpy()))
+
+    def _colour_error(
+        self, vertices_BN3: torch.Tensor, colours_BN3: torch.Tensor, batch: Batch, moment: Moment
+    ) -> torch.Tensor:
+        """Mean difference of some vertices' colours to those of the surface's points that are nearest to them."""
+        num_vertices = vertices_BN3.shape[1]
+        place_BK = moment.uniforms((COLOURED_VERTICES,), Stream.COLOURED)
+        chosen_BK = (place_BK * num_vertices).long().clamp(max=num_vertices - 1)
+        nearest_BK = torch.cdist(_pick(vertices_BN3, chosen_BK), batch["truth"]).argmin(-1)
+        wanted_BK3 = _pick(batch["colours"], nearest_BK).float() / 255
+        error_B = (_pick(colours_BN3, chosen_BK) - wanted_BK3).abs().mean((1, 2))
+        return (error_B * batch["coloured"]).mean()
 
     def _sample(self, vertices_BN3: torch.Tensor, num_points: int, moment: Moment) -> torch.Tensor:
         """Points (B, P, 3) on the predicted surfaces, area-uniform."""
@@ -147,6 +185,19 @@ class MeshDeform(Student):
 def _fold(item_B: torch.Tensor) -> torch.Tensor:
     """The fold of the linear reader that a training item belongs to."""
     return torch.where(item_B < CALIBRATED, item_B % LinearReader.FOLDS, LinearReader.FOLDS)
+
+
+def _colours_at(points_P3: npt.NDArray[np.float32], mesh: Mesh) -> npt.NDArray[np.uint8]:
+    """Colours (P, 3) of the mesh's vertices that are nearest to points on it; zeros where it has none."""
+    if mesh.colours_N4 is None:
+        return np.zeros(points_P3.shape, np.uint8)
+    _, nearest_P = cKDTree(mesh.vertices_N3).query(points_P3)
+    return np.ascontiguousarray(mesh.colours_N4[nearest_P, :3])
+
+
+def _rgba(colours_N3: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    opaque_N1 = np.full((len(colours_N3), 1), 255, np.uint8)
+    return np.concatenate([np.rint(colours_N3 * 255).astype(np.uint8), opaque_N1], axis=1)
 
 
 def _pick(points_BM3: torch.Tensor, index_BP: torch.Tensor) -> torch.Tensor:

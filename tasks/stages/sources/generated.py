@@ -1,4 +1,4 @@
-"""Parametric objects instead of files: `{source: generated, shape: shoe, count: 96, seed: 0}`.
+"""Parametric objects instead of files: `{source: generated, shape: shoe, count: 128, seed: 0}`.
 
 Item i depends on shape, seed and i alone: a larger count adds items and keeps the others.
 """

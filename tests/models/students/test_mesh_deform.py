@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from models.chamfer import chamfer
+from models.geometry import Mesh
 from models.losses.surfaces import sample_faces
 from models.needs import TEACHER, TOKENS, TRUTH, InHand
 from models.students import Ask, FeatureSpec, Spec
@@ -125,6 +126,49 @@ def test_an_item_is_read_in_training_as_if_it_were_unseen(shapes):
     assert float((fitted - amounts).square()[:, 0].mean()) < float((held_out - amounts).square()[:, 0].mean())
 
 
+def colour_term(student, shapes):
+    batch = student.collate([shapes[index] for index in range(4)])
+    moment = Moment(step=0, num_steps=10, epoch=0, seed=0, items_B=torch.arange(4))
+    batch = student.prepare(batch, moment)
+    return student.loss(student.forward(batch, moment), batch, moment)["colour"].weighted
+
+
+def test_colours_teach_the_shape_nothing(student, shapes):
+    student.network.zero_grad()
+    colour_term(student, shapes).backward()
+    taught = {name for name, parameter in student.network.named_parameters() if parameter.grad is not None}
+    assert taught and all(name.startswith("colouring.") for name in taught)
+    shape, colours = student.groups()
+    assert {id(one) for one in colours.parameters} == {id(one) for one in student.network.colouring.parameters()}
+    assert colours.clip_norm is not None and shape.clip_norm is None
+    student.network.zero_grad()
+
+
+def test_vertices_learn_the_colours_of_the_surface_next_to_them(shapes):
+    student = create(Params(num_points=500), SPEC, seed=0)
+    student.calibrate(shapes, CPU)
+    optimizer = torch.optim.Adam(student.network.colouring.parameters(), 0.01)
+    for _ in range(25):
+        optimizer.zero_grad()
+        colour_term(student, shapes).backward()
+        optimizer.step()
+    mesh = student.predict(shapes.given(0), Ask())
+    upper, lower = mesh.vertices_N3[:, 1] > 0.1, mesh.vertices_N3[:, 1] < -0.1
+    assert mesh.colours_N4[upper, 0].mean() > 180 > 80 > mesh.colours_N4[lower, 0].mean()
+    assert mesh.colours_N4[lower, 2].mean() > 180 and (mesh.colours_N4[:, 3] == 255).all()
+
+
+def test_a_shape_without_colours_teaches_none(student):
+    grey = Mesh(np.eye(3, dtype=np.float32), np.array([[0, 1, 2]], np.int32))
+    red = Mesh(grey.vertices_N3, grey.faces_F3, np.array([[255, 0, 0, 255]] * 3, np.uint8))
+    grids = {"front": np.zeros((8, 8, 16), np.float16)}
+    for mesh, coloured in ((grey, False), (red, True)):
+        item = InHand("one", {TOKENS: grids, TRUTH: mesh, TEACHER: grey}, (TOKENS, TRUTH, TEACHER))
+        example = student.example(item)
+        assert bool(example["coloured"]) == coloured
+        assert bool((example["colours"] == torch.tensor([255, 0, 0], dtype=torch.uint8)).all()) == coloured
+
+
 def test_the_neighbour_sums_gradient_is_right():
     block = GraphBlock(2, icosphere(0).faces_F3)
     feature = torch.randn(1, 12, 2, dtype=torch.float64, requires_grad=True)
@@ -133,7 +177,7 @@ def test_the_neighbour_sums_gradient_is_right():
     )
 
 
-COUNTS = [("tiny", 660_992), ("small", 2_969_216), ("base", 15_102_368), ("reference", 32_336_480)]
+COUNTS = [("tiny", 673_187), ("small", 3_052_931), ("base", 15_433_635), ("reference", 33_346_275)]
 
 
 @pytest.mark.parametrize(("preset", "num_parameters"), COUNTS)

@@ -75,7 +75,7 @@ def test_accumulated_parts_give_the_whole_batchs_losses(tmp_path, uninterrupted)
 
 def test_losses_are_logged_raw_weighted_and_total(uninterrupted):
     first, last = uninterrupted.steps[0], uninterrupted.steps[-1]
-    assert set(first["raw"]) == set(first["weighted"]) == {"teacher", "truth", "edge", "laplacian", "normal"}
+    assert set(first["raw"]) == set(first["weighted"]) == {"teacher", "truth", "edge", "laplacian", "normal", "colour"}
     assert first["loss"] == pytest.approx(sum(first["weighted"].values()))
     assert first["weighted"]["teacher"] == pytest.approx(0.9 * first["raw"]["teacher"], rel=1e-5)
     assert last["weighted"]["teacher"] == pytest.approx(0.3 * last["raw"]["teacher"], rel=1e-5)

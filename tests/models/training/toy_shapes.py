@@ -38,6 +38,8 @@ class Shapes:
             "teacher": self.teacher_NP3[index],
             "truth": self.truth_NP3[index],
             "has_truth": self.has_truth_N[index],
+            "colours": _colours(self.truth_NP3[index]),
+            "coloured": torch.tensor(True),
         }
 
     def without_truth(self) -> Shapes:
@@ -70,6 +72,12 @@ def shapes(
         torch.from_numpy(points),
         torch.full((num_items,), truth),
     )
+
+
+def _colours(points_P3: torch.Tensor) -> torch.Tensor:
+    """Red above, blue below."""
+    above_P = points_P3[:, 1] > 0
+    return torch.stack([above_P, torch.zeros_like(above_P), ~above_P], dim=-1).byte() * 255
 
 
 def _superquadric(rng: np.random.Generator, num_points: int) -> np.ndarray:
