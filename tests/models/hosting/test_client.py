@@ -29,6 +29,7 @@ class Script:
         self.folder = folder
         self.work_dir = folder / "work"
         self.clients: list[Client] = []
+        self._others = set(psutil.Process().children(recursive=True))  # of tests before, multiprocessing's tracker
 
     def client(self, acts: dict[str, list[str]], program: str = "", **limits: float) -> Client:
         """acts: by item id, one a try; the last one repeats."""
@@ -45,6 +46,10 @@ class Script:
     @property
     def num_loads(self) -> int:
         return len(self.pids("loads.log"))
+
+    def family(self) -> set[psutil.Process]:
+        """What was started since, and runs."""
+        return set(psutil.Process().children(recursive=True)) - self._others
 
     def logs(self) -> list[Path]:
         return sorted(self.work_dir.glob("host-*.log"))
@@ -158,7 +163,7 @@ def test_a_host_and_its_children_end_with_a_worker_that_is_killed(script):
 def test_nothing_is_left_of_a_closed_client(script):
     client = script.client({"one": ["fork"]})
     generate(client, "one")
-    family = psutil.Process().children(recursive=True)
+    family = script.family()
     assert len(family) >= 4  # the host and the stand-by, each with its keeper
     client.close()
     assert not any(process.is_running() for process in family)
@@ -237,4 +242,4 @@ def test_an_interpreter_that_is_missing_is_named(script):
         Unavailable, match=r"cannot start /nowhere/bin/python: No such file or directory; `lostwax teac"
     ):
         client.start()
-    assert psutil.Process().children(recursive=True) == []
+    assert script.family() == set()
