@@ -56,7 +56,7 @@ def outline(alpha_HW: ByteArray, threshold: float) -> Outline | None:
     return Outline(signed_HW, edge_2HW)
 
 
-def _least_around(values_HW: FloatArray) -> FloatArray:
+def _least_around(values_HW: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Of each pixel and its four neighbours, the least."""
     least_HW = values_HW.copy()
     for axis in (0, 1):
