@@ -19,7 +19,7 @@ METHODS = {
     "mean_shape": "class mean shape",
     "nearest": "nearest training mesh",
     "ellipsoid": "ellipsoid of the silhouettes",
-    "icosphere_fit": "best icosphere fit (the student's ceiling)",
+    "icosphere_fit": "sphere bent to the truth (mesh_deform's ceiling)",
 }
 MOST_METRICS = 4
 

@@ -31,7 +31,7 @@ METHODS = {
     "nearest": Method("Nearest training mesh", "by its features; makes nothing new", "plain"),
     "mean_shape": Method("Mean shape", "of the class, without looking at the item", "plain"),
     "ellipsoid": Method("Ellipsoid", "fitted to the silhouettes", "plain"),
-    "icosphere_fit": Method("Icosphere fit", "fitted to the truth itself: the student's ceiling", "plain"),
+    "icosphere_fit": Method("Icosphere fit", "a sphere bent to the truth itself: mesh_deform's ceiling", "plain"),
 }
 SIMPLE = ("nearest", "mean_shape", "ellipsoid")
 """Baselines that a student should beat. (The icosphere's fit has seen the truth.)"""
@@ -293,9 +293,10 @@ def _protocol(scores: Scores) -> Html:
 
 
 def _proxy_note(scores: Scores) -> str:
+    items = counted(scores.num_proxy_items, f"{scores.split} item")
     return (
-        f"{scores.num_proxy_items} items of the {scores.split} split have no true mesh. Proxies say how closely a mesh "
-        "follows the teacher, or silhouettes that no method was given; they do not say that it is right."
+        f"{items} without a true mesh. Proxies say how closely a mesh follows the teacher, "
+        "or silhouettes that no method was given; they do not say that it is right."
     )
 
 
