@@ -58,8 +58,9 @@ class Network(nn.Module):
         present_BV: torch.Tensor,
         fold_B: torch.Tensor | None = None,
         run: Run = _plainly,
+        chosen_BK: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The vertices, and their colours (B, N, 3), 0 to 1."""
+        """The vertices, and colours (B, N, 3), 0 to 1: of all of them, or of the chosen ones."""
         standard_BVHWC = self.encoder.standard(tokens_BVHWC)
         local_BVLD, code_BVC = run(self.encoder, standard_BVHWC)
         code_BC = self.fusion(code_BVC, present_BV)
@@ -70,8 +71,10 @@ class Network(nn.Module):
         feature_BND: torch.Tensor | None = None
         for level in self.levels:
             offset_BN3, feature_BND = run(level, base_BN3, offset_BN3, feature_BND, code_BC, local_BKD, seen_BK)
-        assert offset_BN3 is not None
+        assert offset_BN3 is not None and feature_BND is not None
         vertices_BN3: torch.Tensor = base_BN3 + offset_BN3
+        if chosen_BK is not None:
+            feature_BND = feature_BND.gather(1, chosen_BK[..., None].expand(-1, -1, feature_BND.shape[-1]))
         colours_BN3: torch.Tensor = run(self.colouring, feature_BND, local_BKD, seen_BK)
         return vertices_BN3, colours_BN3
 

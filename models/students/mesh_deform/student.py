@@ -29,6 +29,7 @@ CALIBRATED = 256
 """Items, the first ones, that the closed-form start is fitted to."""
 STORED_POINTS = 20_000
 """Points sampled on each mesh once; every step draws from them."""
+NUM_VERTICES = len(icosphere(LEVELS[-1]).vertices_N3)
 COLOURED_VERTICES = 512
 """Vertices whose colours are compared at every step, each with the surface point that is nearest to it."""
 
@@ -36,7 +37,7 @@ COLOURED_VERTICES = 512
 DRAWN = ("teacher", "truth", "colours")
 """What is drawn from at every step, point by point."""
 
-Outputs = tuple[torch.Tensor, torch.Tensor]
+Outputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class Stream(IntEnum):
@@ -126,18 +127,20 @@ class MeshDeform(Student):
         }
 
     def forward(self, batch: Batch, moment: Moment) -> Outputs:
-        """Vertices and their colours (B, N, 3)."""
-        outputs: Outputs = self.network.coloured(
-            batch["tokens"], batch["present"], _fold(moment.items_B), run=moment.run
+        """Vertices (B, N, 3), which of them are coloured (B, K), and their colours (B, K, 3)."""
+        place_BK = moment.uniforms((COLOURED_VERTICES,), Stream.COLOURED)
+        chosen_BK = (place_BK * NUM_VERTICES).long().clamp(max=NUM_VERTICES - 1)
+        vertices_BN3, colours_BK3 = self.network.coloured(
+            batch["tokens"], batch["present"], _fold(moment.items_B), moment.run, chosen_BK
         )
-        return outputs
+        return vertices_BN3, chosen_BK, colours_BK3
 
     def loss(self, outputs: Outputs, batch: Batch, moment: Moment) -> Terms:
-        vertices_BN3, colours_BN3 = outputs
+        vertices_BN3, chosen_BK, colours_BK3 = outputs
         sampled_BP3 = self._sample(vertices_BN3, batch["teacher"].shape[1], moment)
         alpha = self._params.alpha_at(moment.progress)
         terms = distillation(sampled_BP3, batch["teacher"], batch["truth"], batch["has_truth"], alpha)
-        colour = self._colour_error(vertices_BN3.detach(), colours_BN3, batch, moment)
+        colour = _colour_error(_pick(vertices_BN3.detach(), chosen_BK), colours_BK3, batch)
         return {**terms, **self._regularisers.terms(vertices_BN3), "colour": Term(colour, colour)}
 
     def validate(self, batch: Batch, moment: Moment) -> Mapping[str, torch.Tensor]:
@@ -164,18 +167,6 @@ class MeshDeform(Student):
         faces_F3 = self._faces_F3.numpy().astype(np.int32)
         return Mesh(vertices_1N3[0].cpu().numpy(), faces_F3, _rgba(colours_1N3[0].cpu().numpy()))
 
-    def _colour_error(
-        self, vertices_BN3: torch.Tensor, colours_BN3: torch.Tensor, batch: Batch, moment: Moment
-    ) -> torch.Tensor:
-        """Mean difference of some vertices' colours to those of the surface's points that are nearest to them."""
-        num_vertices = vertices_BN3.shape[1]
-        place_BK = moment.uniforms((COLOURED_VERTICES,), Stream.COLOURED)
-        chosen_BK = (place_BK * num_vertices).long().clamp(max=num_vertices - 1)
-        nearest_BK = torch.cdist(_pick(vertices_BN3, chosen_BK), batch["truth"]).argmin(-1)
-        wanted_BK3 = _pick(batch["colours"], nearest_BK).float() / 255
-        error_B = (_pick(colours_BN3, chosen_BK) - wanted_BK3).abs().mean((1, 2))
-        return (error_B * batch["coloured"]).mean()
-
     def _sample(self, vertices_BN3: torch.Tensor, num_points: int, moment: Moment) -> torch.Tensor:
         """Points (B, P, 3) on the predicted surfaces, area-uniform."""
         place_BP3 = moment.uniforms((num_points, 3), Stream.SURFACE)
@@ -193,6 +184,14 @@ def _colours_at(points_P3: npt.NDArray[np.float32], mesh: Mesh) -> npt.NDArray[n
         return np.zeros(points_P3.shape, np.uint8)
     _, nearest_P = cKDTree(mesh.vertices_N3).query(points_P3)
     return np.ascontiguousarray(mesh.colours_N4[nearest_P, :3])
+
+
+def _colour_error(vertices_BK3: torch.Tensor, colours_BK3: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Mean difference of vertices' colours to those of the surface's points that are nearest to them."""
+    nearest_BK = torch.cdist(vertices_BK3, batch["truth"]).argmin(-1)
+    wanted_BK3 = _pick(batch["colours"], nearest_BK).float() / 255
+    error_B = (colours_BK3 - wanted_BK3).abs().mean((1, 2))
+    return (error_B * batch["coloured"]).mean()
 
 
 def _rgba(colours_N3: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
