@@ -10,7 +10,7 @@ from pathlib import Path
 class Workspace:
     """Paths of a workspace; `root` is absolute.
 
-    trial: the name of a variation (`--set`), whose lists lie apart: it shares what is held, and publishes nothing.
+    trial: the name of a variation (`--set`), whose lists lie apart: it shares what is stored, and publishes nothing.
     """
 
     root: Path

@@ -32,7 +32,7 @@ def generate(
 
 
 def students(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> None:
-    """List the trained students that are held: what sets each apart, and its figures.
+    """List the trained students that are stored: what sets each apart, and its figures.
 
     Examples: lostwax students, lostwax students --json
     """

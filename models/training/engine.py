@@ -62,7 +62,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Result:
+class TrainingResult:
     """state: what the student saves, as validated best (averaged). selected: the metric that decided, None without
     validation items: then the last weights are kept. best: the figures of the best validation, by metric. steps,
     epochs: rows of the history (see `History`). fit: how batches were split in the end, to fit into memory (see
@@ -78,7 +78,9 @@ class Result:
     fit: dict[str, Any]
 
 
-def train(student: Trainable, training: Examples, validation: Examples | None, recipe: Recipe, job: Job) -> Result:
+def train(
+    student: Trainable, training: Examples, validation: Examples | None, recipe: Recipe, job: Job
+) -> TrainingResult:
     """Train the student in place; continue from the newest checkpoint of the job's folder where there is one.
 
     On CPU the result does not depend on where a training was interrupted, nor on how examples are fed, to the last bit.
@@ -150,7 +152,7 @@ class _Training:
             self.history = History(job.folder, checkpoint.facts["history_bytes"] if checkpoint else 0)
         self._epoch_began, self._waited_before_s = time.monotonic(), feed.waited_s
 
-    def run(self, write: Callable[[Row], None]) -> Result:
+    def run(self, write: Callable[[Row], None]) -> TrainingResult:
         self.network.train()
         while self.step < self.num_steps:
             self._take_step()
@@ -166,7 +168,7 @@ class _Training:
         self.world.barrier()
         figures, state = self.best if self.best else ({}, self._averaged())
         load_trained(self.student, state)
-        result = Result(
+        result = TrainingResult(
             state={name: tensor.detach().cpu() for name, tensor in state.items()},
             selected=self.validator.selected if self.validator else None,
             best=figures,

@@ -20,7 +20,7 @@ from tasks.collections.statcache import StatCache
 from tasks.collections.summaries import known_failures
 from tasks.engine.dispatch import most_workers
 from tasks.engine.outcome import OK
-from tasks.engine.planning import Recipe, StagePlan, make_recipe, plan_stage, published_failures
+from tasks.engine.planning import StagePlan, StageRecipe, make_recipe, plan_stage, published_failures
 from tasks.engine.stage import Context, Stage
 from tasks.engine.supervisor import Task
 from tasks.engine.upstreams import UpstreamLines, planning_context
@@ -260,7 +260,7 @@ class _Blocked:
         return [f"{len(reasons)} blocked last time: {shorten(reasons[0], 60, placeholder=' ...')}"] if reasons else []
 
 
-def _why_stale(recipe: Recipe, finished: Finished, ledger: Ledger, stale: set[str]) -> list[str]:
+def _why_stale(recipe: StageRecipe, finished: Finished, ledger: Ledger, stale: set[str]) -> list[str]:
     if not stale:
         return []
     reasons: set[str] = set()

@@ -1,4 +1,4 @@
-"""`students`: every trained student that is held, published or not, with what sets it apart and what it is worth."""
+"""`students`: every trained student that is stored, published or not, with what sets it apart and what it is worth."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True)
-class Recipe:
+class StageRecipe:
     """Everything in a stage's keys that is the same for all its items."""
 
     name: str
@@ -43,7 +43,7 @@ class Recipe:
 class StagePlan:
     """Where every wanted item of a stage stands before a run."""
 
-    recipe: Recipe
+    recipe: StageRecipe
     finished: Finished
     total: int = 0
     fresh: dict[str, int] = field(default_factory=dict)
@@ -75,7 +75,7 @@ def make_recipe(
     versions: Mapping[str, int],
     workspace: Workspace,
     digest: Callable[[Path], str],
-) -> Recipe:
+) -> StageRecipe:
     """The stage's params and plug-ins with their versions, and the digests of the weights they use."""
     plugins = stage.recipe_plugins(params)
     chosen = [f"{family}.{name}" for family, name in sorted(plugins.items())]
@@ -87,13 +87,13 @@ def make_recipe(
         "versions": {name: result_version(name, versions) for name in names},
         "weights": [_weight_digest(path, digest) for path in stage.weights(params, workspace.root)],
     }
-    return Recipe(hashlib.sha256(canonical(content)).hexdigest()[:16], content)
+    return StageRecipe(hashlib.sha256(canonical(content)).hexdigest()[:16], content)
 
 
 def plan_stage(
     stage: Stage,
     context: Context,
-    recipe: Recipe,
+    recipe: StageRecipe,
     finished: Finished,
     failures: Mapping[tuple[str, str], list[Attempt]],
     budgets: Attempts,

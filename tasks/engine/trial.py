@@ -1,4 +1,4 @@
-"""Trials: runs with `--set`. What they compute is held by its keys; what is published stays as it is.
+"""Trials: runs with `--set`. What they compute is stored under its keys; what is published stays as it is.
 
 A trial reads and writes lists of its own (`Workspace.published`), which begin as copies of the published ones.
 """

@@ -21,7 +21,7 @@ class OptionalParams(Block):
 
 
 class OptionalStage(Stage):
-    """A stage that rests where nobody needs what it offers: it publishes nothing, and what is held stays."""
+    """A stage that rests where nobody needs what it offers: it publishes nothing, and what is stored stays."""
 
     optional = True
 

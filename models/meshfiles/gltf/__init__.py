@@ -15,7 +15,7 @@ from models.meshfiles.gltf import extensions
 from models.meshfiles.gltf.document import Document
 from models.meshfiles.gltf.materials import Materials
 from models.meshfiles.gltf.nodes import Nodes, instances
-from models.meshfiles.gltf.primitives import FAN, POINTS, STRIP, TRIANGLES, Reader, Shape
+from models.meshfiles.gltf.primitives import FAN, POINTS, STRIP, TRIANGLES, Primitive, Reader
 from models.meshfiles.gltf.skins import skinned
 from models.meshfiles.gltf.writing import write
 from models.meshfiles.parts import Contents, Limits, MeshFile, Placed
@@ -43,7 +43,7 @@ class _Scene:
         self._nodes = Nodes(document)
         self._materials = Materials(document)
         self._reader = Reader(document, self._materials, limits)
-        self._shapes: dict[tuple[int, tuple[float, ...]], list[Shape]] = {}
+        self._shapes: dict[tuple[int, tuple[float, ...]], list[Primitive]] = {}
 
     def contents(self) -> Contents:
         for accessor in self._document.header.get("accessors", []):
@@ -68,7 +68,7 @@ class _Scene:
         copies_I44 = instances(self._document, node, self._limits, num_triangles)
         return [Placed(shape.part, self._nodes.worlds[index] @ copies_I44) for shape in shapes]
 
-    def _shapes_of(self, node: dict[str, Any]) -> list[Shape]:
+    def _shapes_of(self, node: dict[str, Any]) -> list[Primitive]:
         """The primitives of a node's mesh, under the node's morph weights, else under the mesh's."""
         mesh = self._document.entry("meshes", node["mesh"])
         weights = tuple(float(weight) for weight in node.get("weights", mesh.get("weights", ())))

@@ -22,7 +22,7 @@ POINTS, TRIANGLES, STRIP, FAN = 0, 4, 5, 6
 
 
 @dataclass(frozen=True, eq=False)
-class Shape:
+class Primitive:
     """A part in its own space. joints_NJ, weights_NJ: which joints of a skin move each vertex, and how much."""
 
     part: Part
@@ -37,7 +37,7 @@ class Reader:
         self.kinds: set[int] = set()
         self._document, self._materials, self._limits = document, materials, limits
 
-    def shape(self, primitive: dict[str, Any], weights: Sequence[float]) -> Shape | None:
+    def shape(self, primitive: dict[str, Any], weights: Sequence[float]) -> Primitive | None:
         """None for points, lines, and a list without a triangle."""
         mode = primitive.get("mode", TRIANGLES)
         self.kinds.add(mode)
@@ -54,7 +54,7 @@ class Reader:
             return None
         surface = self._materials.surface(primitive["material"]) if "material" in primitive else None
         part = self._coloured(Part(positions_N3, faces_F3), primitive, surface, weights)
-        return Shape(part, *self._skinning(primitive))
+        return Primitive(part, *self._skinning(primitive))
 
     def _check(self, primitive: dict[str, Any]) -> None:
         extensions = primitive.get("extensions", {})

@@ -12,11 +12,11 @@ from models.errors import BadInput
 from models.meshfiles.gltf import accessors
 from models.meshfiles.gltf.document import Document
 from models.meshfiles.gltf.nodes import Nodes
-from models.meshfiles.gltf.primitives import Shape
+from models.meshfiles.gltf.primitives import Primitive
 from models.meshfiles.parts import Limits, Part
 
 
-def skinned(document: Document, nodes: Nodes, skin_index: Any, shape: Shape, limits: Limits) -> Part:
+def skinned(document: Document, nodes: Nodes, skin_index: Any, shape: Primitive, limits: Limits) -> Part:
     """The part in the world. A vertex that no weight moves follows its first joint."""
     joints_NJ, weights_NJ = shape.joints_NJ, shape.weights_NJ
     if joints_NJ is None or weights_NJ is None:

@@ -39,8 +39,8 @@ def measure_once(path: Path, predict: Callable[[], object], *, facts: Mapping[st
 def _holds(path: Path, facts: Mapping[str, Json]) -> bool:
     if not path.is_file():
         return False
-    held = json.loads(path.read_bytes())
-    return all(held.get(name) == value for name, value in facts.items())
+    kept = json.loads(path.read_bytes())
+    return all(kept.get(name) == value for name, value in facts.items())
 
 
 def _time(predict: Callable[[], object]) -> list[float]:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from models.params import Block
 from tasks.collections.records import Record, RecordLines, to_line
-from tasks.engine.planning import Recipe, make_recipe
+from tasks.engine.planning import StageRecipe, make_recipe
 from tasks.engine.stage import Context, Item, Output, Stage, Wanted
 from tasks.order import ORDER, load_stage
 from tasks.versions import load_versions
@@ -62,7 +62,7 @@ class Report(Stage):
         return lambda item: Output({PAGE: make_page(context).encode()})
 
 
-def recipes(context: Context) -> list[Recipe]:
+def recipes(context: Context) -> list[StageRecipe]:
     """Params, plug-ins, versions and weights of every stage before this one, as they are now."""
     workspace = context.paths
     versions = load_versions(workspace.versions_file)

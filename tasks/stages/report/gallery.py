@@ -162,8 +162,8 @@ class Gallery:
     def _source_turn(self, item_id: str, name: str) -> ByteArray:
         """A turn around a mesh that was not made here, with its textures. Raises LookupError: why there is none."""
         upstream = self.upstreams[SOURCES[name]]
-        held = upstream.records.get(item_id)
-        if held is None or MESH not in held.files:
+        record = upstream.records.get(item_id)
+        if record is None or MESH not in record.files:
             raise LookupError(self._why_absent(item_id, SOURCES[name]))
         return strips.turntable(upstream.read(item_id, MESH), self.strip_views, self.strip_size_px)
 

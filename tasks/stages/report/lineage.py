@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import yaml
 
 from tasks.collections.records import Record
-from tasks.engine.planning import Recipe
+from tasks.engine.planning import StageRecipe
 from tasks.engine.stage import Upstream
 from tasks.stages.report.markup import Html, heads, table, tag
 
@@ -41,7 +41,7 @@ def dataset_digest(records: Mapping[str, Record]) -> str:
     return digest.hexdigest()
 
 
-def section(upstreams: Mapping[str, Upstream], recipes: Sequence[Recipe]) -> Html:
+def section(upstreams: Mapping[str, Upstream], recipes: Sequence[StageRecipe]) -> Html:
     ingested = upstreams["ingest"].records
     facts = [
         ("lostwax", package_version()),
@@ -71,7 +71,7 @@ def _counts(records: Mapping[str, Record], fact: str) -> str:
     return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.most_common()) or "none"
 
 
-def _versions(recipes: Sequence[Recipe]) -> str:
+def _versions(recipes: Sequence[StageRecipe]) -> str:
     versions = {name: number for recipe in recipes for name, number in recipe.content["versions"].items()}
     return ", ".join(f"{name} {number}" for name, number in versions.items())
 
@@ -101,7 +101,7 @@ def _licences(upstreams: Mapping[str, Upstream]) -> Html:
     return table(heads("What", "Name", "Licence or attribution", num=["Items"]), rows)
 
 
-def _params(recipe: Recipe) -> Html:
+def _params(recipe: StageRecipe) -> Html:
     content = recipe.content
     written = yaml.safe_dump({content["stage"]: content["params"], **content["plugins"]}, sort_keys=True)
     weights = [tag("p", {"class": "foot"}, f"weights: sha256 {digest}") for digest in content["weights"]]

@@ -33,7 +33,7 @@ MAX_TEXT_BYTES = 64 * 1024 * 1024
 
 
 @dataclass
-class References:
+class ReferredFiles:
     """files: what is read with the mesh, by the name that refers to it. pictures: all to which it refers, read or not.
 
     problem: why the mesh cannot be read.
@@ -56,9 +56,9 @@ class SideFiles:
         self._root = root
         self._listings: dict[Path, dict[str, str]] = {}
 
-    def of(self, path: Path) -> References:
+    def of(self, path: Path) -> ReferredFiles:
         """What a file refers to. Raises OSError where it cannot be read."""
-        found = References()
+        found = ReferredFiles()
         try:
             match path.suffix.lower():
                 case ".gltf":
@@ -77,7 +77,7 @@ class SideFiles:
             found.problem = str(error)
         return found
 
-    def _add_uris(self, found: References, path: Path, text: bytes | None) -> None:
+    def _add_uris(self, found: ReferredFiles, path: Path, text: bytes | None) -> None:
         """Buffers and images of a glTF. Where one lies outside, the pictures are still known."""
         if text is None:
             return
@@ -89,7 +89,7 @@ class SideFiles:
                 if isinstance(uri, str) and not uri.startswith("data:"):
                     self._add(found, uri, possible_paths(unquote(uri)), [path.parent], is_picture=kind == "images")
 
-    def _add_materials(self, found: References, path: Path) -> None:
+    def _add_materials(self, found: ReferredFiles, path: Path) -> None:
         for statement in self._library_statements(path):
             for name in self._library_names(statement, path.parent):
                 if material := self._add(found, name, possible_paths(name), [path.parent], is_picture=False):
@@ -116,7 +116,7 @@ class SideFiles:
         for statement in found:
             yield decoded(statement.strip())
 
-    def _add_textures(self, found: References, material: Path, folders: list[Path], *, wanted: bool) -> None:
+    def _add_textures(self, found: ReferredFiles, material: Path, folders: list[Path], *, wanted: bool) -> None:
         """Textures of a library; those that are not drawn, or not wanted, count as pictures all the same."""
         for entry in read_mtl(_text(material)).values():
             others = entry.other_textures
@@ -128,7 +128,7 @@ class SideFiles:
             for statement in others:
                 self._add_picture(found, statement, folders)
 
-    def _add_picture(self, found: References, statement: TextureStatement, folders: list[Path]) -> None:
+    def _add_picture(self, found: ReferredFiles, statement: TextureStatement, folders: list[Path]) -> None:
         try:
             picture = self._find(statement.name, possible_paths(statement.name), folders)
         except BadInput:  # it is never read
@@ -137,7 +137,7 @@ class SideFiles:
             found.pictures.add(picture)
 
     def _add(
-        self, found: References, name: str, paths: Iterable[str], folders: list[Path], *, is_picture: bool
+        self, found: ReferredFiles, name: str, paths: Iterable[str], folders: list[Path], *, is_picture: bool
     ) -> Path | None:
         """Look a name up in the folders in turn. Raises BadInput for what lies outside, save for absolute pictures."""
         path = self._find(name, paths, folders)

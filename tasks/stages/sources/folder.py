@@ -27,7 +27,7 @@ from tasks.collections.files import readable
 from tasks.stages.sources import Found, Ignored, Kind, Loaded, SourceParams, read_expected, summary
 from tasks.stages.sources._manifest import MANIFEST, ManifestEntry, read_manifest
 from tasks.stages.sources._patterns import matcher
-from tasks.stages.sources._references import REFERRING, SELDOM_REFERRING, SIDE_TYPES, References, SideFiles
+from tasks.stages.sources._references import REFERRING, SELDOM_REFERRING, SIDE_TYPES, ReferredFiles, SideFiles
 
 REMEDIES = {
     "export as .glb": "3dm 3ds 3mf abc blend c4d dae fbx iges igs ma max mb step stp usd usda usdc usdz wrl x3d",
@@ -162,7 +162,7 @@ class _Listing:
         self._group = re.compile(params.group) if params.group else None
         self._up = [(matcher((pattern,)), axis) for pattern, axis in params.up.items()]
         self._manifest = read_manifest(root)
-        self._references: dict[str, References] = {}
+        self._references: dict[str, ReferredFiles] = {}
         self._objects: frozenset[str] = frozenset()
 
     def items(self) -> Iterator[Found | Ignored]:
@@ -197,14 +197,14 @@ class _Listing:
             try:
                 found = finder.of(self._root / file.relative)
             except OSError as error:
-                found = References(problem=f"it cannot be read: {error.strerror}")
+                found = ReferredFiles(problem=f"it cannot be read: {error.strerror}")
             self._references[file.relative] = found
             side_files.update(os.path.relpath(path, self._root) for path in found.paths)
         return side_files
 
     def _mesh(self, file: _File) -> Found:
         path = file.folder or self._root.name if file.folder in self._objects else file.stem
-        found = self._references.get(file.relative, References())
+        found = self._references.get(file.relative, ReferredFiles())
         try:
             mesh = self._entry(file.relative)
             side_files = {name: self._path_entry(path) for name, path in sorted(found.files.items())}

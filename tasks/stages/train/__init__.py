@@ -172,9 +172,9 @@ def _choose(
     """Which student is wanted of these items."""
     block = choice.block
     published = context.published.records.get(choice.id) if context.published else None
-    held = [record for record in context.finished() if record.facts.get("settings") == settings]
+    stored = [record for record in context.finished() if record.facts.get("settings") == settings]
     items = (source.id for source in sources.chosen)
-    chooser = Chooser(items, settings, key, held, published)
+    chooser = Chooser(items, settings, key, stored, published)
     if block.on_new_data == "pin":
         return chooser.pin()
     if block.on_new_data == "warm_start":

@@ -53,12 +53,12 @@ class Chooser:
         items: Iterable[str],
         settings: Json,
         key: Callable[[frozenset[str], Start | None], str],
-        held: Sequence[Record],
+        stored: Sequence[Record],
         published: Record | None,
     ) -> None:
         """items: ids to train and validate on, as things stand. settings, key: the student's, and what its key would
-        be. held: the finished students of these settings here. published: the last published one, here or not."""
-        self._items, self._settings, self._key, self._held = frozenset(items), settings, key, held
+        be. stored: the finished students of these settings here. published: the last published one, here or not."""
+        self._items, self._settings, self._key, self._stored = frozenset(items), settings, key, stored
         self._published = published
 
     def retrain(self) -> Choice:
@@ -98,7 +98,7 @@ class Chooser:
 
     @cached_property
     def _current(self) -> list[Record]:
-        return [record for record in self._held if self._is_current(record)]
+        return [record for record in self._stored if self._is_current(record)]
 
     def _is_current(self, record: Record) -> bool:
         items = trained_on(record)

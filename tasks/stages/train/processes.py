@@ -24,7 +24,7 @@ from tasks.engine.stage import Context, Item
 from tasks.params import Params
 
 if TYPE_CHECKING:
-    from models.training.engine import Result
+    from models.training.engine import TrainingResult
 
 REQUEST, STATE, FIGURES, PROGRESS = "request.json", "result.safetensors", "result.json", "progress.txt"
 LOOKS_EVERY_S = 1.0
@@ -54,7 +54,7 @@ def write_request(item: Item, context: Context) -> Path:
     return path
 
 
-def fit_in_processes(request: Path, count: int, context: Context) -> Result:
+def fit_in_processes(request: Path, count: int, context: Context) -> TrainingResult:
     """The training of a request by `count` processes; they go on from its newest checkpoint."""
     from models.training.launch import run_in_processes
 
@@ -107,7 +107,7 @@ def _remade(asked: dict[str, Any], device: str) -> tuple[Item, Context]:
     return Item(asked["student"], asked["key"], asked["student"], {}, unread, work_dir), context
 
 
-def _write_result(folder: Path, result: Result) -> None:
+def _write_result(folder: Path, result: TrainingResult) -> None:
     from safetensors.torch import save_file
 
     figures = asdict(replace(result, state={}))
@@ -116,14 +116,14 @@ def _write_result(folder: Path, result: Result) -> None:
     (folder / FIGURES).write_text(json.dumps(figures))
 
 
-def _read_result(folder: Path) -> Result:
+def _read_result(folder: Path) -> TrainingResult:
     from safetensors.torch import load_file
 
-    from models.training.engine import Result
+    from models.training.engine import TrainingResult
 
     figures = json.loads((folder / FIGURES).read_text())
     selected = figures.pop("selected")
-    return Result(state=load_file(folder / STATE), selected=Metric(**selected) if selected else None, **figures)
+    return TrainingResult(state=load_file(folder / STATE), selected=Metric(**selected) if selected else None, **figures)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from models.student import Student
     from models.training.distributed import World
-    from models.training.engine import Result
+    from models.training.engine import TrainingResult
 
 
 def train_student(item: Item, context: Context) -> Output:
@@ -46,7 +46,7 @@ def train_student(item: Item, context: Context) -> Output:
     return Output(files, quality=quality, facts=facts, measured=result.fit)
 
 
-def fit(item: Item, context: Context, world: World | None = None, *, plan: _Plan | None = None) -> Result:
+def fit(item: Item, context: Context, world: World | None = None, *, plan: _Plan | None = None) -> TrainingResult:
     """The training in this process. world: its place among several."""
     from models.training.distributed import ALONE
     from models.training.engine import Job, train
@@ -78,7 +78,7 @@ def fit(item: Item, context: Context, world: World | None = None, *, plan: _Plan
 
     run_training = getattr(chosen.plugin, "fit", None) or train
     validation = examples("val") if plan.sources.split("val") else None
-    result: Result = run_training(student, examples("train"), validation, recipe, job)
+    result: TrainingResult = run_training(student, examples("train"), validation, recipe, job)
     return result
 
 
@@ -110,7 +110,7 @@ class _Plan:
         return describe(self.chosen.block.student, self.chosen.plugin_params, self.spec, kept)
 
 
-def _quality(result: Result, training: list[Source], validation: list[Source]) -> dict[str, Json]:
+def _quality(result: TrainingResult, training: list[Source], validation: list[Source]) -> dict[str, Json]:
     metric = result.selected
     return {
         **{f"val_{name}": value for name, value in result.best.items()},
@@ -125,7 +125,7 @@ def _quality(result: Result, training: list[Source], validation: list[Source]) -
     }
 
 
-def _history_files(result: Result) -> dict[str, bytes]:
+def _history_files(result: TrainingResult) -> dict[str, bytes]:
     """epochs.json has the rows that were validated, all with the same names: DVC plots no others."""
     validated = [row for row in result.epochs if any(name.startswith("val_") for name in row)]
     return {

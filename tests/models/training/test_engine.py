@@ -6,7 +6,7 @@ import torch
 from safetensors import safe_open
 
 from models.students.mesh_deform import Params, create
-from models.training.engine import Job, Result, train
+from models.training.engine import Job, TrainingResult, train
 from models.training.recipe import Recipe
 from tests.models.training import toy_shapes
 
@@ -23,7 +23,7 @@ class Killed(Exception):
 
 def run(
     folder, *, kill_at_part=None, config=None, validation=VALIDATION, training=TRAINING, job=None, **changes
-) -> Result:
+) -> TrainingResult:
     student = create(Params(**POINTS), SPEC, seed=0)
     if kill_at_part is not None:
         forward, calls = student.forward, iter(range(10_000))
@@ -38,13 +38,13 @@ def run(
     return train(student, training, validation, Recipe(**QUICK | changes), job)
 
 
-def same(one: Result, other: Result) -> bool:
+def same(one: TrainingResult, other: TrainingResult) -> bool:
     equal = all(torch.equal(value, other.state[name]) for name, value in one.state.items())
     return equal and (one.steps, one.epochs, one.best) == (other.steps, other.epochs, other.best)
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory) -> Result:
+def uninterrupted(tmp_path_factory) -> TrainingResult:
     return run(tmp_path_factory.mktemp("uninterrupted"))
 
 

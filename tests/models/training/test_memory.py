@@ -10,7 +10,7 @@ import torch
 
 from models.errors import ItemFailed
 from models.students.mesh_deform import Params, create
-from models.training.engine import Job, Result, train
+from models.training.engine import Job, TrainingResult, train
 from models.training.memory import Exceeded, Fit, attempt
 from models.training.recipe import Recipe
 from tests.models.training import toy_shapes
@@ -55,20 +55,20 @@ class Card:
             self.refused += 1
             raise error("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    def trained(self, folder, progress=lambda _: None, **changes) -> Result:
+    def trained(self, folder, progress=lambda _: None, **changes) -> TrainingResult:
         return train(self.student, TRAINING, VALIDATION, Recipe(**QUICK | changes), Job(folder, progress=progress))
 
 
-def losses(result: Result) -> list[float]:
+def losses(result: TrainingResult) -> list[float]:
     return [row["loss"] for row in result.steps]
 
 
-def validated(result: Result) -> list[float]:
+def validated(result: TrainingResult) -> list[float]:
     return [row["val_chamfer"] for row in result.epochs]
 
 
 @pytest.fixture(scope="module")
-def roomy(tmp_path_factory) -> Result:
+def roomy(tmp_path_factory) -> TrainingResult:
     return Card().trained(tmp_path_factory.mktemp("roomy"))
 
 
@@ -204,7 +204,7 @@ def test_a_real_cuda_out_of_memory_is_recovered_from(tmp_path):
     print(f"peaks {peaks}, limit {limit:.0f} bytes, {split.fit}, {said[0]}")
 
 
-def on_cuda(folder, progress=lambda _: None, *, batch_size) -> Result:
+def on_cuda(folder, progress=lambda _: None, *, batch_size) -> TrainingResult:
     spec = toy_shapes.spec(grid=16, channels=64)
     shapes = toy_shapes.shapes(32, seed=1, grid=16, channels=64, num_points=2_000)
     recipe = Recipe(epochs=2, batch_size=batch_size, precision="fp32")

@@ -11,7 +11,7 @@ from models.geometry import Mesh
 from models.metric import Metric
 from models.needs import TOKENS, TRUTH, InHand
 from models.students import FeatureSpec, Spec
-from models.training.engine import Job, Result, train
+from models.training.engine import Job, TrainingResult, train
 from models.training.feeds import Listed
 from models.training.recipe import Recipe
 from models.training.trainable import Group
@@ -50,7 +50,7 @@ def sizer():
     return create(Params(), SPEC, seed=0)
 
 
-def run(folder, student=None, *, kill_at_step=None, job=None, **changes) -> Result:
+def run(folder, student=None, *, kill_at_step=None, job=None, **changes) -> TrainingResult:
     student = student or sizer()
     loss = student.loss
 
@@ -64,13 +64,13 @@ def run(folder, student=None, *, kill_at_step=None, job=None, **changes) -> Resu
     return train(student, training, validation, Recipe(**QUICK | changes), job or Job(folder))
 
 
-def same(one: Result, other: Result) -> bool:
+def same(one: TrainingResult, other: TrainingResult) -> bool:
     equal = all(torch.equal(value, other.state[name]) for name, value in one.state.items())
     return equal and (one.steps, one.epochs, one.best) == (other.steps, other.epochs, other.best)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Result:
+def whole(tmp_path_factory) -> TrainingResult:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(PLUGINS))
         return run(tmp_path_factory.mktemp("whole"))

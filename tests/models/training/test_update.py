@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.students.mesh_deform import Params, create
-from models.training.engine import Job, Result, train
+from models.training.engine import Job, TrainingResult, train
 from models.training.recipe import Recipe
 from tests.models.training import toy_shapes
 
@@ -15,13 +15,13 @@ NO_STEP = 1e-30
 """A learning rate that leaves every weight as it is."""
 
 
-def after_one_step(folder, **changes) -> Result:
+def after_one_step(folder, **changes) -> TrainingResult:
     """Without validation items, so that the last average is what is kept."""
     recipe = Recipe(**ONE_STEP | changes)
     return train(create(Params(num_points=64), SPEC, seed=0), TRAINING, None, recipe, Job(folder))
 
 
-def weights(result: Result) -> torch.Tensor:
+def weights(result: TrainingResult) -> torch.Tensor:
     """All of the shape's: the colours have a clipping of their own."""
     shape = (value for name, value in result.state.items() if not name.startswith("colouring."))
     return torch.cat([value.double().reshape(-1) for value in shape if value.is_floating_point()])
@@ -34,7 +34,7 @@ def start(tmp_path_factory) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def stepped(tmp_path_factory) -> Result:
+def stepped(tmp_path_factory) -> TrainingResult:
     """One step, and nothing averaged."""
     return after_one_step(tmp_path_factory.mktemp("stepped"), ema_decay=0.0)
 
