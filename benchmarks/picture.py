@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from models.geometry import ByteArray, Mesh
 from models.rendering import turntable_strip
@@ -23,6 +23,9 @@ NUM_ITEMS = 4
 STRIP_VIEWS = 3
 SIZE_PX = 112
 PAPER = np.array([250, 250, 247], np.float32)
+COLUMNS = ("given", "teacher", "student", "truth")
+INK, TEXT_PX = (90, 92, 96), 15
+GAP_PX = 24
 GREY = np.array([168, 171, 175, 255], np.uint8)
 
 
@@ -33,7 +36,18 @@ def picture(workspace: Workspace) -> ByteArray:
     chamfers = {item_id: item.quality[STUDENT]["chamfer"] for item_id, item in items.items() if item.basis == "truth"}
     ranked = sorted(chamfers, key=lambda item_id: chamfers[item_id])
     shown = [ranked[round(share * (len(ranked) - 1))] for share in np.linspace(0, 1, NUM_ITEMS)]
-    return np.concatenate([row(workspace, item_id) for item_id in shown])
+    return np.concatenate([headings(), *(row(workspace, item_id) for item_id in shown)])
+
+
+def headings() -> ByteArray:
+    """(H, W, 3): what each column shows, over its middle."""
+    widths = [SIZE_PX, *[STRIP_VIEWS * SIZE_PX] * (len(COLUMNS) - 1)]
+    strip = Image.new("RGB", (sum(widths) + GAP_PX * (len(widths) - 1), 2 * TEXT_PX), tuple(PAPER.astype(int)))
+    draw, left = ImageDraw.Draw(strip), 0
+    for width, word in zip(widths, COLUMNS, strict=True):
+        draw.text((left + width / 2, TEXT_PX), word, INK, ImageFont.load_default(TEXT_PX), anchor="mm")
+        left += width + GAP_PX
+    return np.asarray(strip)
 
 
 def row(workspace: Workspace, item_id: str) -> ByteArray:
@@ -47,7 +61,7 @@ def row(workspace: Workspace, item_id: str) -> ByteArray:
     drawn = Mesh(student.vertices_N3, student.faces_F3, colours_N4)
     sources = (teach.read(item_id, "mesh.glb"), drawn, ingest.read(item_id, "mesh.glb"))
     strips = [turntable_strip(source, STRIP_VIEWS, SIZE_PX) for source in sources]
-    gap = np.zeros((SIZE_PX, 24, 4), np.uint8)
+    gap = np.zeros((SIZE_PX, GAP_PX, 4), np.uint8)
     parts = [np.asarray(view)]
     for strip in strips:
         parts += [gap, strip]
