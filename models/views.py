@@ -56,8 +56,7 @@ def decode_rgba(data: bytes) -> npt.NDArray[np.uint8]:
 
     if found := stand_in(data):
         raise BadInput(f"not a readable image: {found}")
-    if data[4:8] == b"ftyp":
-        _register_heif()
+    knows_heic = data[4:8] != b"ftyp" or _register_heif()
     try:
         with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MAX_IMAGE_PIXELS:
@@ -66,7 +65,8 @@ def decode_rgba(data: bytes) -> npt.NDArray[np.uint8]:
     except BadInput:
         raise
     except UnidentifiedImageError as error:  # its own message names an object in memory
-        raise BadInput("not a readable image: its bytes are of no known format") from error
+        unknown = "its bytes are of no known format" if knows_heic else "HEIC asks for the package pillow-heif"
+        raise BadInput(f"not a readable image: {unknown}") from error
     except (OSError, SyntaxError, ValueError, RuntimeError, EOFError, Image.DecompressionBombError) as error:
         raise BadInput(f"not a readable image: {error}") from error
 
@@ -82,11 +82,17 @@ def split_view(stem: str) -> tuple[str, str | None]:
 
 
 @functools.cache
-def _register_heif() -> None:
-    """Teach Pillow HEIC, pictures alone: thumbnails and depth maps are more code that meets foreign bytes."""
-    from pillow_heif import register_heif_opener
+def _register_heif() -> bool:
+    """Teach Pillow HEIC, pictures alone: thumbnails and depth maps are more code that meets foreign bytes.
 
+    False where the package is absent, as it may be: docs/decisions/0011-heic.md.
+    """
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
     register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+    return True
 
 
 def in_8_bits(image: Any) -> Any:

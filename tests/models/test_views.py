@@ -1,5 +1,7 @@
 import base64
 import io
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -74,6 +76,18 @@ def test_heic_is_read_and_turned_once() -> None:
     assert upright.shape == (32, 16, 4)
     assert upright[16, 13, :3] == pytest.approx([255, 0, 0], abs=8)
     assert upright[16, 2, :3] == pytest.approx([0, 0, 255], abs=8)
+
+
+def test_without_pillow_heif_a_heic_says_what_it_asks_for() -> None:
+    """In an interpreter of its own: Pillow keeps what was registered with it."""
+    code = (
+        "import sys; sys.modules['pillow_heif'] = None\n"
+        "from models.errors import BadInput; from models.views import decode_rgba\n"
+        "try: decode_rgba(sys.stdin.buffer.read())\n"
+        "except BadInput as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=TURNED_HEIC, capture_output=True, check=True)
+    assert done.stdout.decode().strip() == "not a readable image: HEIC asks for the package pillow-heif"
 
 
 @pytest.mark.parametrize("cut", [12, 40, 300, 560])
