@@ -30,6 +30,7 @@ from tasks.engine.runner import run_stage
 from tasks.engine.stage import Context, Output
 from tasks.params import Params
 from tasks.stages.gate import FIGURES, Gate, contact_sheet
+from tasks.stages.gate.judged import of_mesh
 from tasks.stages.gate.measures import find_viewpoint
 from tasks.stages.gate.verdict import GateParams, Tally, tally, verdict, worst_first
 from tasks.stages.report import gate as report_gate
@@ -216,7 +217,7 @@ def test_the_viewpoint_of_a_photo_is_found_and_another_object_is_rejected(tmp_pa
     shoe, rod = shoe_glb(), trimesh.creation.box((0.05, 1, 0.05)).export(file_type="glb")
     camera = orbit_camera(130, 30, 2.2, 30, SIZE_PX)
     photo = render(shoe, [camera], SIZE_PX).rgba_VHW4
-    places, iou = find_viewpoint(shoe, ["front"], masks(photo))
+    places, iou = find_viewpoint(of_mesh(shoe), ["front"], masks(photo))
     assert iou > 0.9
     assert tuple(places[0][:2]) == pytest.approx((130, 30), abs=10)
     views = {"view.front.png": encode_png(photo[0])}
@@ -230,8 +231,8 @@ def test_of_sides_that_look_nearly_alike_it_is_the_named_one() -> None:
     knob = trimesh.creation.icosphere(subdivisions=2, radius=0.03).apply_translation([-0.2, 0.3, 0.4])
     glb = trimesh.util.concatenate([box, knob]).export(file_type="glb")
     seen = masks(render(glb, [orbit_camera(270, 10, 2.7, 40, SIZE_PX)], SIZE_PX).rgba_VHW4)
-    assert find_viewpoint(glb, ["left"], seen)[0][0].azimuth_deg == pytest.approx(90, abs=10)
-    assert find_viewpoint(glb, ["right"], seen)[0][0].azimuth_deg == pytest.approx(270, abs=10)
+    assert find_viewpoint(of_mesh(glb), ["left"], seen)[0][0].azimuth_deg == pytest.approx(90, abs=10)
+    assert find_viewpoint(of_mesh(glb), ["right"], seen)[0][0].azimuth_deg == pytest.approx(270, abs=10)
 
 
 def test_a_fine_mesh_is_searched_with_few_triangles_and_measured_with_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,8 +247,8 @@ def test_a_fine_mesh_is_searched_with_few_triangles_and_measured_with_all(monkey
         searched.extend([triangles] * len(cameras))
         return render(source, cameras, size_px, **options)
 
-    monkeypatch.setattr("tasks.stages.gate.measures.render", counting)
-    _, iou = find_viewpoint(mesh.to_glb(), ["front"], photo)
+    monkeypatch.setattr("tasks.stages.gate.judged.render", counting)
+    _, iou = find_viewpoint(of_mesh(mesh.to_glb()), ["front"], photo)
     assert iou > 0.93
     assert searched[-1] == len(mesh.faces_F3)
     assert searched.count(len(mesh.faces_F3)) == 4
@@ -258,10 +259,10 @@ def test_named_photos_are_seen_from_sides_at_right_angles(tmp_path: Path) -> Non
     shoe = shoe_glb()
     cameras = [orbit_camera(azimuth, 10, 2.2, 30, SIZE_PX) for azimuth in (40, 130)]
     front, left = render(shoe, cameras, SIZE_PX).rgba_VHW4
-    places, iou = find_viewpoint(shoe, ["front", "left"], masks(np.stack([front, left])))
+    places, iou = find_viewpoint(of_mesh(shoe), ["front", "left"], masks(np.stack([front, left])))
     assert iou > 0.9
     assert [azimuth for azimuth, *_ in places] == pytest.approx([40, 130], abs=10)
-    assert find_viewpoint(shoe, ["left", "front"], masks(np.stack([front, left])))[1] < iou - 0.1
+    assert find_viewpoint(of_mesh(shoe), ["left", "front"], masks(np.stack([front, left])))[1] < iou - 0.1
 
 
 def test_black_views_have_no_brightness_to_compare_with(tmp_path: Path) -> None:
@@ -413,7 +414,11 @@ def test_it_reads_the_mesh_the_chosen_views_their_cameras_and_the_truth() -> Non
     assert Gate().skip(records, params) is None
     none_of_them = Params({"gate": {"views": ["top"]}})
     assert Gate().reads(records, none_of_them)[1] == ("matte", "view.back.png")
-    assert Gate().skip({"teach": make_record({"gaussians.ply": b"g"})}, params) == "the teacher made no mesh of it"
+    without = {**records, "teach": make_record({"gaussians.ply": b"g", "size.json": b"s", "latents.npz": b"l"})}
+    assert [name for stage, name in Gate().reads(without, params) if stage == "teach"] == ["gaussians.ply"]
+    assert Gate().skip(without, params) is None
+    of_no_kind = {"teach": make_record({"latents.npz": b"l"})}
+    assert "of no kind known here; install the package" in (Gate().skip(of_no_kind, params) or "")
 
 
 def gate_records(*qualities: dict[str, Any]) -> dict[str, tuple[Record, dict[str, bytes]]]:
