@@ -46,6 +46,15 @@ def kind_of(cast: Cast) -> ModuleType:
     raise TypeError(f"{type(cast).__name__} is of no kind of cast; there are: {', '.join(plugins.known('casts'))}")
 
 
+def files_of(cast: Cast) -> dict[str, bytes]:
+    """As a collection stores it. Raises TypeError where its kind names a file so that no record could tell its kind."""
+    kind = kind_of(cast)
+    files: dict[str, bytes] = kind.to_files(cast)
+    if stray := [name for name in files if not name.startswith(f"{name_of(kind)}.")]:
+        raise TypeError(f"files of the kind {name_of(kind)} are named {name_of(kind)}.SOMETHING, not {stray[0]}")
+    return files
+
+
 def stored_kinds(names: Iterable[str]) -> dict[str, list[str]]:
     """The casts among the files of a record: names of files by kind, a mesh first."""
     files = sorted(names)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from models import plugins
+from models import casts, plugins
 from models.cameras import NAMED_AZIMUTHS_DEG, Camera
 from models.casts import kind_of, mesh
 from models.errors import OOM_CLASSES, BadInput, EmptyOutput, Unavailable
@@ -231,23 +231,23 @@ def accept(made: TeacherOutput) -> tuple[TeacherOutput, dict[str, Json]]:
     if not made.casts:
         raise EmptyOutput("the teacher returned no cast: neither a mesh nor Gaussians")
     try:
-        casts = tuple(kind_of(cast).as_stored(cast) for cast in made.casts)
-        figures = [kind_of(cast).check(cast) for cast in casts]
-        for cast in casts:
+        stored = tuple(kind_of(cast).as_stored(cast) for cast in made.casts)
+        figures = [kind_of(cast).check(cast) for cast in stored]
+        for cast in stored:
             kind_of(cast).check_frame(cast)
     except EmptyOutput as error:
         raise EmptyOutput(f"the teacher's {error}") from error
     for name, array in made.latents.items():
         if array.dtype.kind not in "biuf" or array.size == 0 or not np.isfinite(array).all():
             raise EmptyOutput(f"the teacher's {name} are empty, no numbers, or not finite")
-    return replace(made, casts=casts), {**figures[0], **made.quality}
+    return replace(made, casts=stored), {**figures[0], **made.quality}
 
 
 def files_of(made: TeacherOutput) -> dict[str, bytes]:
     """What was made, as files; latents.npz holds arrays only (no pickle)."""
     files: dict[str, bytes] = {}
     for cast in made.casts:
-        files |= kind_of(cast).to_files(cast)
+        files |= casts.files_of(cast)
     if made.latents:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, **made.latents)

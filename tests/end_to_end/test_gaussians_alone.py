@@ -63,7 +63,7 @@ def test_the_page_says_that_nothing_was_measured(workspace):
 def test_explain_and_show_tell_of_the_gaussians(workspace, tmp_path):
     item = next(iter(read_items(workspace.items_file("gate"))))
     told = json.loads(cli(workspace, "explain", item, "--json").stdout)
-    gate = next(stage for stage in told if stage["stage"] == "gate")
+    gate = next(stage for stage in told["stages"] if stage["stage"] == "gate")
     assert gate["state"] == "done"
     assert gate["why"] == (
         "accepted unmeasured: what the teacher stored (gaussians) has no surface and cannot be drawn"

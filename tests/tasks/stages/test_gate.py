@@ -15,6 +15,7 @@ import trimesh
 from PIL import Image
 
 from models.cameras import orbit_camera
+from models.gaussians import splats_on
 from models.geometry import Mesh
 from models.metrics.images import MAX_PSNR_DB, masks
 from models.rendering import render
@@ -645,3 +646,83 @@ def test_the_page_shows_the_share_the_limits_and_the_worst_items(tmp_path: Path)
     assert "max_chamfer" not in section
     nothing = make_context(tmp_path, upstreams={"ingest": {}, "gate": {}}).upstreams
     assert "No output of the teacher has been measured" in report_gate.section(nothing, limits, 3)
+
+
+@cache
+def splats() -> bytes:
+    """Gaussians on the truth."""
+    up_N3 = np.tile(np.array([0.0, 1.0, 0.0]), (len(TRUTH.vertices_N3), 1))
+    return splats_on(TRUTH, up_N3, up_N3.astype(np.float32), 40, np.random.default_rng(0)).to_ply()
+
+
+def gated_splats(folder: Path, **views: Any) -> Output:
+    item = make_item(
+        {
+            "teach": {"gaussians.ply": splats()},
+            "matte": views or inputs(),
+            "ingest": {"mesh.glb": TRUTH.to_glb()},
+        },
+        facts={"ingest": {"has_truth": True, "label": "ball"}},
+    )
+    return start(Gate(), folder, {"gate": {"num_points": 2_000}})(item)
+
+
+NOT_FLIPPED = {"silhouette_iou", "side_ratio", "psnr_db", "brightness_ratio"}
+OF_VIEWS = NOT_FLIPPED | {"flipped_iou_gain", "flipped_psnr_gain_db"}
+
+
+def known(quality: Any) -> dict[str, Any]:
+    return {name: value for name, value in quality.items() if value is not None}
+
+
+def draw_truth(cast: Any, cameras: Any, size_px: int) -> Any:
+    """As Gaussians that look just like the truth would be drawn."""
+    return render(TRUTH, cameras, size_px).rgba_VHW4
+
+
+def test_a_kind_that_can_be_drawn_has_the_figures_of_the_views(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.casts.gaussians.rendering", draw_truth)
+    output, of_mesh_ = gated_splats(tmp_path), gated(tmp_path, TRUTH)
+    assert known(output.quality) == {name: of_mesh_.quality[name] for name in OF_VIEWS}
+    assert {name: output.facts[name] for name in ("judged", "kinds", "colours")} == {
+        "judged": "gaussians",
+        "kinds": ["gaussians"],
+        "colours": True,
+    }
+    assert output.files == of_mesh_.files
+    photo = render(TRUTH, [orbit_camera(0, 12, 2.7, 40, SIZE_PX)], SIZE_PX).rgba_VHW4[0]
+    unposed = gated_splats(tmp_path, **{"view.front.png": encode_png(photo)})
+    assert unposed.quality["best_view_iou"] > 0.9
+
+
+def test_a_kind_that_has_a_surface_has_all_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.casts.gaussians.surface", lambda cast: TRUTH)
+    output, of_mesh_ = gated_splats(tmp_path), gated(tmp_path, TRUTH)
+    assert output.quality["chamfer"] == pytest.approx(of_mesh_.quality["chamfer"], abs=1e-4)
+    assert known(output.quality).keys() == known(of_mesh_.quality).keys()
+    assert limits_failed(output.quality) == set()
+
+
+def test_what_is_drawn_from_the_given_cameras_alone_is_not_flipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(cast: Any, cameras: Any, size_px: int) -> Any:
+        return draw_truth(cast, cameras, size_px) if len(cameras) <= len(VIEWS) else None
+
+    monkeypatch.setattr("models.casts.gaussians.rendering", draw)
+    assert known(gated_splats(tmp_path).quality).keys() == NOT_FLIPPED
+
+
+def test_a_mesh_is_judged_before_all_else_and_its_record_does_not_say_so(tmp_path: Path) -> None:
+    assert {"judged", "kinds"}.isdisjoint(gated(tmp_path, TRUTH).facts)
+
+
+def test_what_cannot_be_measured_is_accepted_and_counted(tmp_path: Path) -> None:
+    output = gated_splats(tmp_path)
+    assert set(output.quality.values()) == {None}
+    assert set(output.quality) == {*FIGURES, "watertight"}
+    record = make_record(dict(output.files), item_id="item-9", quality=output.quality, facts=output.facts)
+    strict = GateParams(require_watertight=True, min_silhouette_iou=1)
+    assert tally([record], strict) == Tally(1, {}, ("item-9",))
+    assert Gate().remark(record, Params({})).startswith("accepted unmeasured")
+    assert gated_splats(tmp_path, **{"crops.json": b"{}"}).files["gate.png"], "without views, too"
