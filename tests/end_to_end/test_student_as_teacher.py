@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from contextlib import closing
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -10,10 +12,12 @@ from safetensors.numpy import load_file, save_file
 
 from models.geometry import Mesh
 from models.teachers.visual_hull import LICENCE
-from tasks.collections.records import read_items
+from tasks.collections.files import file_sha256
+from tasks.collections.records import KeptLines, read_items
 from tasks.collections.statcache import StatCache
 from tasks.engine.outcome import FAILED, OK
 from tasks.engine.planning import make_recipe
+from tasks.engine.stage import Wanted
 from tasks.engine.upstreams import planning_context, published_lines
 from tasks.order import ORDER
 from tasks.params import load_params
@@ -123,11 +127,36 @@ def test_another_version_of_its_plug_in_is_another_teacher(heir):
 def keys(workspace: Workspace, versions: dict[str, int]) -> set[str]:
     """That items would have."""
     params = load_params(workspace.params_file)
+    recipe = make_recipe(Teach(), params, versions, workspace, file_sha256)
+    return {recipe.key(wanted.inputs) for wanted in all_wanted(workspace, versions)}
+
+
+def all_wanted(
+    workspace: Workspace, versions: Mapping[str, int] = MappingProxyType({}), without: str = ""
+) -> list[Wanted]:
+    """What teach wants. without: an upstream that holds nothing."""
     with closing(StatCache(workspace.stat_cache_file)) as stats:
         upstreams = {name: published_lines(workspace, name, stats) for name in Teach.upstreams}
-        context = planning_context(Teach(), workspace, params, stats, upstreams, versions)
-        recipe = make_recipe(Teach(), params, versions, workspace, stats.digest)
-        return {recipe.key(wanted.inputs) for wanted in Teach().wanted(context)}
+        if without:
+            upstreams[without].adopt(KeptLines())
+        context = planning_context(Teach(), workspace, load_params(workspace.params_file), stats, upstreams, versions)
+        return list(Teach().wanted(context))
+
+
+def test_other_features_are_other_inputs_of_this_teacher_and_not_of_one_that_reads_views(heir, school):
+    def stale(workspace: Workspace) -> int:
+        told = cli("plan", "--set", "encoders.dct.grid=8", "--until", "teach", "--json", "-w", str(workspace.root))
+        stages = {stage["stage"]: stage for stage in json.loads(told.stdout)["stages"]}
+        assert stages["features"]["stale"] == 5
+        return stages["teach"]["to_compute"]
+
+    assert (stale(heir), stale(school)) == (5, 0)
+    assert all("features/grids.safetensors" in dict(wanted.inputs) for wanted in all_wanted(heir))
+
+
+def test_an_item_without_what_the_student_reads_is_skipped_with_the_reason(heir):
+    (reason,) = {wanted.skip for wanted in all_wanted(heir, without="features")}
+    assert reason == "the student teacher can do nothing with it: it has no encoder tokens"
 
 
 def test_images_made_ready_otherwise_are_refused_with_both_settings(heir):
