@@ -105,7 +105,7 @@ class GateArtifact:
         sheet = gate_sheet.draw(items)
         path = gate_sheet.keep(self._workspace, sheet)
         accepted = sum(not item.reasons for item in items)
-        words = f"Of {which} the gate accepts {accepted}. Views above, the teacher's mesh below; also at {path}"
+        words = f"Of {which} the gate accepts {accepted}. Views above, the teacher's cast below; also at {path}"
         create_markdown_artifact(f"{words}\n\n{_as_markdown(sheet)}", key="gate-contact-sheet", description=words)
 
 

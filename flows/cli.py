@@ -26,6 +26,10 @@ teacher_app = typer.Typer(help="Teachers: their environments, and a trial of one
 app.add_typer(teacher_app, name="teacher")
 teacher_app.command("try")(teacher.teacher_try)
 teacher_app.command("setup")(teacher.teacher_setup)
+students_app = typer.Typer()
+app.add_typer(students_app, name="students")
+students_app.callback(invoke_without_command=True)(generate.students)
+students_app.command("export")(generate.students_export)
 VERBS = (
     init.init,
     run.run,
@@ -38,7 +42,6 @@ VERBS = (
     upkeep.gc,
     upkeep.doctor,
     generate.generate,
-    generate.students,
     generate.export_encoder,
     generate.fetch_model,
     server.up,

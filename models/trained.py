@@ -1,22 +1,24 @@
 """A trained student as files: weights and what it takes to make it again. Reading one imports no training loop.
 
 student.safetensors   averaged weights, best by validation
-student.json          plug-in, its params, the forms of its inputs, how images were made ready, licences
+student.json          plug-in, its params, the forms of its inputs, how images were made ready; where it was exported
+                      (`lostwax students export`), the licences of what it learned from
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from models import plugins
-from models.students import Spec
+from models.students import Ask, Spec
 
 if TYPE_CHECKING:
     import torch
 
-    from models.needs import Needs
+    from models.casts import Cast
+    from models.needs import Given, Needs
     from models.params import Block
     from models.student import Student
 
@@ -67,6 +69,33 @@ def needs_of(files: Mapping[str, bytes]) -> Needs:
     plugin = plugins.load("students", description["student"])
     needs: Needs = plugin.needs(plugin.Params(**description["params"]))
     return needs
+
+
+def cast(student: Student, item: Given, seed: int) -> Cast:
+    """What it predicts of an item, whatever kind that is. Raises BadInput, EmptyOutput."""
+    return student.predict(item, Ask(seed))
+
+
+def name_of(files: Mapping[str, bytes]) -> str:
+    """The student's plug-in."""
+    return str(json.loads(files[DESCRIPTION])["student"])
+
+
+def forms_of(files: Mapping[str, bytes]) -> Mapping[str, Json]:
+    """What it was made for; see `models.students.Spec`."""
+    forms: Mapping[str, Json] = json.loads(files[DESCRIPTION])["forms"]
+    return forms
+
+
+def with_licences(files: Mapping[str, bytes], licences: Sequence[str]) -> dict[str, bytes]:
+    """The two files, student.json with the licences of what it learned from."""
+    description = {**json.loads(files[DESCRIPTION]), "licences": list(licences)}
+    return {WEIGHTS: files[WEIGHTS], DESCRIPTION: description_bytes(description)}
+
+
+def licences_of(files: Mapping[str, bytes]) -> list[str]:
+    """Of what it learned from; none where they were not kept."""
+    return list(json.loads(files[DESCRIPTION]).get("licences", ()))
 
 
 def preparation_of(files: Mapping[str, bytes]) -> Mapping[str, Json]:

@@ -6,7 +6,7 @@ import functools
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,9 @@ import numpy.typing as npt
 from models.cameras import NAMED_AZIMUTHS_DEG, Camera
 from models.errors import BadInput
 from models.stand_ins import stand_in
+
+if TYPE_CHECKING:
+    from models.needs import Given
 
 MAX_IMAGE_PIXELS = 64_000_000
 IMAGE_TYPES = ("png", "jpg", "jpeg", "jfif", "webp", "heic", "heif", "avif", "tif", "tiff", "bmp")
@@ -26,13 +29,15 @@ class Views:
 
     names: their names (front, left, back, right, ring_00...). rgba_VHW4: uint8, straight alpha.
     cameras: one for each view, or None where they are unknown (photos). All in the canonical frame.
-    files: what a teacher that imports finished work is to read for this object.
+    files: what a teacher that imports finished work is to read for this object. given: the object's things that a
+    teacher wants beside its views.
     """
 
     names: tuple[str, ...]
     rgba_VHW4: npt.NDArray[np.uint8]
     cameras: tuple[Camera, ...] | None = None
     files: tuple[Path, ...] = ()
+    given: Given | None = None
 
     def select(self, names: tuple[str, ...]) -> Views:
         """The views of these names, in this order; names that are absent are left out."""

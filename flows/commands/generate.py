@@ -31,11 +31,32 @@ def generate(
     say(cast(found, params, images, out, student=student, seed=seed))
 
 
-def students(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> None:
+def students(context: typer.Context, workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> None:
     """List the trained students that are stored: what sets each apart, and its figures.
 
     Examples: lostwax students, lostwax students --json
     """
+    if context.invoked_subcommand is None:
+        _list_students(workspace, as_json)
+
+
+def students_export(
+    name: Annotated[str, typer.Argument(help="`train` (the main one), a variant's name, or an id.")],
+    folder: Annotated[Path, typer.Argument(help="Where student.json and student.safetensors are written.")],
+    workspace: WorkspaceOption = HERE,
+) -> None:
+    """Write a trained student as two files, to be the teacher `student` of another workspace.
+
+    Example: lostwax students export train ../best
+    """
+    from tasks.commands.students import export_student
+    from tasks.workspace import Workspace
+
+    for path in export_student(Workspace.find(workspace), name, folder):
+        say(str(path))
+
+
+def _list_students(workspace: Path, as_json: bool) -> None:
     from tasks.commands.students import list_students
     from tasks.workspace import Workspace
 

@@ -18,12 +18,13 @@ def teacher_try(
     name: Annotated[str, typer.Argument(help="The teacher.")],
     images: Annotated[list[Path], typer.Argument(help="One photo, or views named *_front, *_left, *_back, *_right.")],
     out: Annotated[
-        Path, typer.Option("--out", "-o", dir_okay=False, help="The mesh to write (.glb); a picture goes beside it.")
+        Path,
+        typer.Option("--out", "-o", dir_okay=False, help="The cast to write (.glb, .ply); a picture goes beside it."),
     ],
     workspace: WorkspaceOption = HERE,
     overrides: SetOption = NONE,
 ) -> None:
-    """Run one object through a teacher. Writes the mesh and a picture; prints seconds and peak memory.
+    """Run one object through a teacher. Writes what it made and a picture; prints seconds and peak memory.
 
     Example: lostwax teacher try hunyuan3d cup.jpg -o cup.glb
     """

@@ -3,7 +3,7 @@
 A kind is one module here (or a plug-in of the group `lostwax.casts`), named as it is in records, with
 
     CAST: type                                                       # the class of its casts
-    def to_files(cast) -> dict[str, bytes]: ...                      # as a collection stores it
+    def to_files(cast) -> dict[str, bytes]: ...                      # as a collection stores it, each named KIND.x
     def from_files(files: Mapping[str, bytes]) -> CAST: ...
     def as_stored(cast) -> CAST: ...                                 # in its files' types; EmptyOutput names a field
     def check(cast) -> dict[str, Json]: ...                          # figures for the record; EmptyOutput if unusable
@@ -21,6 +21,7 @@ there.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import ModuleType
 
 from models import plugins
@@ -28,6 +29,9 @@ from models.metric import Metric
 
 PARTS = ("accuracy", "completeness")
 """Halves of the Chamfer distance, which short tables leave out."""
+
+MESH = "mesh"
+"""The kind that says most of an object."""
 
 Cast = object
 """An instance of some kind's CAST class, in the canonical frame."""
@@ -40,6 +44,23 @@ def kind_of(cast: Cast) -> ModuleType:
         if isinstance(cast, kind.CAST):
             return kind
     raise TypeError(f"{type(cast).__name__} is of no kind of cast; there are: {', '.join(plugins.known('casts'))}")
+
+
+def files_of(cast: Cast) -> dict[str, bytes]:
+    """As a collection stores it. Raises TypeError where its kind names a file so that no record could tell its kind."""
+    kind = kind_of(cast)
+    files: dict[str, bytes] = kind.to_files(cast)
+    if stray := [name for name in files if not name.startswith(f"{name_of(kind)}.")]:
+        raise TypeError(f"files of the kind {name_of(kind)} are named {name_of(kind)}.SOMETHING, not {stray[0]}")
+    return files
+
+
+def stored_kinds(names: Iterable[str]) -> dict[str, list[str]]:
+    """The casts among the files of a record: names of files by kind, a mesh first."""
+    files = sorted(names)
+    kinds = sorted(plugins.known("casts"), key=lambda kind: (kind != MESH, kind))
+    found = {kind: [name for name in files if name.startswith(f"{kind}.")] for kind in kinds}
+    return {kind: own for kind, own in found.items() if own}
 
 
 def known_metrics() -> list[Metric]:

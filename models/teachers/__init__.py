@@ -4,7 +4,8 @@ A teacher is one module here: `Params` (its block), `NEEDS_CAMERAS` and `LICENCE
 is loaded), and `create(params, site) -> Teacher`, which loads what is heavy, once in a worker. One that can do nothing
 with some views for another reason has an `unfit(names, has_cameras) -> str | None` that says why. One that needs a GPU,
 or an environment of its own, lives in a host (`models.hosting`), says `USES_GPU = True`, and its block extends
-`models.hosting.teacher.HostedParams`.
+`models.hosting.teacher.HostedParams`. One that reads more of an item than its views (tokens, depth) has a
+`wants(params, workspace) -> Wants | None`; weights that it reads stand in its `weights(params, workspace)`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from models.gaussians import Gaussians
 from models.geometry import Mesh
 from models.hosting.client import HostLimits
 from models.hosting.ladder import Evidence
+from models.needs import Needs
 from models.views import Views
 
 
@@ -53,6 +55,21 @@ class TeacherOutput:
     @property
     def gaussians(self) -> Gaussians | None:
         return next((cast for cast in self.casts if isinstance(cast, Gaussians)), None)
+
+
+@dataclass(frozen=True)
+class Wants:
+    """What a teacher reads of an item beside its views: `Views.given` has it, and it enters the key.
+
+    needs: what it is given of them. preparation: how images must have been made ready for it, as blocks of params.yaml;
+    forms: what is given must have these (`models.students.Spec`). Where they differ, the teacher is unavailable.
+    entries: of versions.yaml, those of other plug-ins whose results it hands on.
+    """
+
+    needs: Needs
+    preparation: Mapping[str, Any] = field(default_factory=dict)
+    forms: Mapping[str, Any] = field(default_factory=dict)
+    entries: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

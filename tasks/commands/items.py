@@ -117,7 +117,7 @@ def explain(
 def _why_absent(
     stage: Stage, workspace: Workspace, params: Params, versions: Mapping[str, int], stats: StatCache, item_id: str
 ) -> str:
-    upstreams = {name: published_lines(workspace, name, stats) for name in stage.upstreams}
+    upstreams = {name: published_lines(workspace, name, stats) for name in stage.upstreams_of(params)}
     context = planning_context(stage, workspace, params, stats, upstreams, versions)
     if reason := stage.unwanted(item_id, context):
         return reason

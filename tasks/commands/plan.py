@@ -130,7 +130,7 @@ class _Planner:
     ) -> None:
         self._stage, self._workspace, self._params, self._ledger = stage, workspace, params, ledger
         self._versions = versions
-        self._upstreams = {name: ahead[name] for name in stage.upstreams}
+        self._upstreams = {name: ahead[name] for name in stage.upstreams_of(params)}
         self._finished = Finished(workspace.local(stage.name), workspace.shards_dir(stage.name), stats.digest)
         self._finished.refresh()
         self._recipe = make_recipe(stage, params, versions, workspace, stats.digest)
@@ -184,7 +184,7 @@ class _Planner:
         return published if is_same else fresh
 
     def _make_context(self, stats: StatCache) -> Context:
-        upstreams = {name: UpstreamLines(self._workspace, name, stats) for name in self._stage.upstreams}
+        upstreams = {name: UpstreamLines(self._workspace, name, stats) for name in self._upstreams}
         for name, upstream in upstreams.items():
             records = self._upstreams[name].records
             upstream.adopt(WithoutItems(records, self._uncertain) if self._uncertain else records)

@@ -1,13 +1,16 @@
-"""`students`: every trained student that is stored, published or not, with what sets it apart and what it is worth."""
+"""`students`: every trained student that is stored, published or not, with what sets it apart and what it is worth; and
+one of them as two files, to be the teacher of another workspace."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from models.trained import WEIGHTS
+from models.trained import WEIGHTS, with_licences
+from tasks.collections.files import write_atomically
 from tasks.collections.index import Finished, ItemReader
 from tasks.collections.ledger import Ledger
 from tasks.collections.records import Record, from_line, read_items
@@ -75,6 +78,21 @@ def open_student(workspace: Workspace, name: str) -> dict[str, bytes]:
 
     Raises StageFailed where nothing is trained, ValueError for a name that means none or several.
     """
+    return _read(workspace, _find(workspace, name), name)
+
+
+def export_student(workspace: Workspace, name: str, folder: Path) -> list[Path]:
+    """Write student.safetensors and student.json, with the licences of what it learned from, to a folder, in place of
+    those that are there; returns their paths. name and errors: see `open_student`."""
+    record = _find(workspace, name)
+    files = with_licences(_read(workspace, record, name), record.facts.get("licences", ()))
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, data in files.items():
+        write_atomically(folder / file, data)
+    return [folder / file for file in files]
+
+
+def _find(workspace: Workspace, name: str) -> Record:
     published = read_items(workspace.items_file(STAGE))
     if not published and name == MAIN:
         raise StageFailed(f"no trained student in {workspace.root}; run `lostwax run --until train`")
@@ -87,7 +105,10 @@ def open_student(workspace: Workspace, name: str) -> dict[str, bytes]:
         known = [*published, *(weights[:ID_LENGTH] for weights in records)]
         what = f"{name!r} means {len(matching)} students" if matching else f"there is no student {name!r}"
         raise ValueError(f"{what}; `lostwax students` lists them: {', '.join(known)}")
-    (record,) = matching
+    return matching[0]
+
+
+def _read(workspace: Workspace, record: Record, name: str) -> dict[str, bytes]:
     finished = Finished(workspace.local(STAGE), workspace.shards_dir(STAGE), None)
     finished.refresh()
     location = finished.location(record.id, record.key)

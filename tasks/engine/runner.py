@@ -122,7 +122,7 @@ class StageRun:
         self._cache = DvcCache(workspace.root)
         self._finished = Finished(self._local, self._shards, stats.digest, holding=True, restore=self._cache.restore)
         self._publisher = Publisher(stage, workspace, self._finished, ledger, stats, self._cache)
-        self._upstreams = {name: UpstreamLines(workspace, name, stats) for name in stage.upstreams}
+        self._upstreams = {name: UpstreamLines(workspace, name, stats) for name in stage.upstreams_of(params)}
         self._started = time.monotonic()
 
     def run(self, strict: bool, deadline: float | None, report: Callable[[Progress], None]) -> Outcome:

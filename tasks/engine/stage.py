@@ -222,6 +222,11 @@ class Stage:
         """Why it has nothing to do under these params, or None. A function of params alone."""
         return None
 
+    def upstreams_of(self, params: Any) -> tuple[str, ...]:
+        """Those of its upstreams that it reads under these params. The others may be absent, and their changes change
+        nothing here."""
+        return self.upstreams
+
     def ids_of(self, item_id: str, params: Any) -> Sequence[str]:
         """Ids of the records that it makes of an item."""
         return (item_id,)
@@ -260,7 +265,7 @@ class Stage:
 
     def wanted(self, context: Context) -> Iterator[Wanted]:
         """The items it should have. The default takes them from the first upstream; ingest and products differ."""
-        first, *others = self.upstreams
+        first, *others = self.upstreams_of(context.params)
         for item_id, record in context.upstreams[first].records.items():
             records = {first: record}
             for other in others:

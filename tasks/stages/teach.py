@@ -15,21 +15,24 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from models import plugins
+from models import casts, plugins
 from models.cameras import NAMED_AZIMUTHS_DEG, Camera
 from models.casts import kind_of, mesh
-from models.errors import OOM_CLASSES, BadInput, EmptyOutput
+from models.errors import OOM_CLASSES, BadInput, EmptyOutput, Unavailable
 from models.geometry import FRAME
 from models.hosting.client import HostLimits
 from models.hosting.ladder import Evidence
 from models.needs import TEACHER
 from models.params import Block
-from models.teachers import Site, Teacher, TeacherOutput, unfit
+from models.plugins import result_version
+from models.teachers import Site, Teacher, TeacherOutput, Wants, unfit
 from models.views import Views, decode_rgba
 from tasks.collections.files import file_sha256
 from tasks.collections.ledger import Ledger
 from tasks.collections.records import Record
 from tasks.engine.stage import Context, Item, Json, Offer, Output, Stage, Wanted
+from tasks.stages import catalog, prepare
+from tasks.stages.catalog import StoredItem
 
 CAMERAS = "cameras.json"
 VIEW = "view."
@@ -46,10 +49,10 @@ class TeachParams(Block):
 
 
 class Teach(Stage):
-    """Writes the files of what the teacher makes: mesh.glb, gaussians.ply, latents.npz."""
+    """Writes the files of what the teacher makes: mesh.glb, gaussians.ply (KIND.x of any kind of cast), latents.npz."""
 
     name = "teach"
-    upstreams = ("matte", "ingest")
+    upstreams = ("matte", "ingest", "features")
     Params = TeachParams
     plugin_blocks = ("teachers.${teach.teacher}",)
     offers = (
@@ -66,6 +69,10 @@ class Teach(Stage):
     def uses_gpu(self, params: Any) -> bool:
         return bool(getattr(self._plugin(params), "USES_GPU", False))
 
+    def upstreams_of(self, params: Any) -> tuple[str, ...]:
+        """Features only for a teacher that wants more than views."""
+        return self.upstreams if hasattr(self._plugin(params), "wants") else self.upstreams[:2]
+
     def weights(self, params: Any, workspace: Path) -> Sequence[Path]:
         """Those of teachers whose module has a `weights(params, workspace)`."""
         find = getattr(self._plugin(params), "weights", None)
@@ -79,10 +86,12 @@ class Teach(Stage):
         `files_of(id)` gives paths, none where there is nothing for the item, and may raise BadInput.
         """
         find = getattr(self._plugin(context.params), "find_files", None)
-        if find is None:
-            yield from super().wanted(context)
-            return
         teacher = context.params.stage(self.name).teacher
+        if find is None:
+            wants = self._wants(context)
+            for wanted in super().wanted(context):
+                yield _with_needs(wanted, wants, teacher, context) if wants and wanted.skip is None else wanted
+            return
         ingested = context.upstreams["ingest"].records
         labels = {item_id: str(record.facts["label"]) for item_id, record in ingested.items()}
         files_of = find(context.params.plugin("teachers", teacher), context.workspace, labels)
@@ -105,6 +114,9 @@ class Teach(Stage):
     def start(self, context: Context) -> Callable[[Item], Output]:
         params: TeachParams = context.params.stage(self.name)
         block = context.params.plugin("teachers", params.teacher)
+        wants = self._wants(context)
+        if wants and (unlike := prepare.unlike(wants.preparation, prepare.preparation(context.params, wants.needs))):
+            raise Unavailable(_made_otherwise(params.teacher, unlike))
         threading.Thread(target=_import_early, daemon=True).start()
         teacher: Teacher = self._plugin(context.params).create(block, site_of(context))
         context.closing(teacher.close)
@@ -116,6 +128,8 @@ class Teach(Stage):
             views, seed = read_views(item), item_seed(params.seed, item.id)
             if "files" in payload:
                 views = replace(views, files=_unchanged(payload["files"]))
+            if wants:
+                views = replace(views, given=_given(item, wants, params.teacher, context.params))
             made, quality = accept(teacher.generate(views, seed=seed, name=item.id, rungs=payload.get("rungs")))
             facts = {"teacher": params.teacher, "licence": teacher.licence}
             return Output(files_of(made), FRAME, quality, made.rung, facts, made.measured)
@@ -124,6 +138,38 @@ class Teach(Stage):
 
     def _plugin(self, params: Any) -> Any:
         return plugins.load("teachers", params.stage(self.name).teacher)
+
+    def _wants(self, context: Context) -> Wants | None:
+        ask = getattr(self._plugin(context.params), "wants", None)
+        teacher = context.params.stage(self.name).teacher
+        found: Wants | None = ask(context.params.plugin("teachers", teacher), context.workspace) if ask else None
+        return found
+
+
+def _with_needs(wanted: Wanted, wants: Wants, teacher: str, context: Context) -> Wanted:
+    """With what the teacher is given beside the views in its key, or skipped where the item lacks it."""
+    given = wants.needs.given
+    if lack := catalog.lacks(given, wanted.records, context.params):
+        return wanted._replace(inputs=(), skip=f"the {teacher} teacher can do nothing with it: {lack}")
+    read = catalog.inputs_of(given, wanted.records, context.params)
+    versions = [(entry, str(result_version(entry, context.versions))) for entry in wants.entries]
+    return wanted._replace(inputs=(*dict.fromkeys((*wanted.inputs, *read)), *versions))
+
+
+def _given(item: Item, wants: Wants, teacher: str, params: Any) -> StoredItem:
+    """What the teacher is given beside the views. Raises Unavailable where that is not what it knows."""
+    forms = {need.name: catalog.form_of(need, [item.records], params) for need in wants.needs.given}
+    if unlike := prepare.unlike(wants.forms, forms):
+        raise Unavailable(_made_otherwise(teacher, unlike))
+    read = lambda stage, record, name: item.read(stage, name)  # noqa: E731
+    return StoredItem(item.id, item.records, wants.needs.given, params, read)
+
+
+def _made_otherwise(teacher: str, unlike: Sequence[str]) -> str:
+    return (
+        f"the {teacher} teacher was trained on images that were made ready otherwise: {'; '.join(unlike)}. Set these "
+        "in params.yaml as they were there, or take a student that was trained on what is made here"
+    )
 
 
 def _with_files(
@@ -185,23 +231,23 @@ def accept(made: TeacherOutput) -> tuple[TeacherOutput, dict[str, Json]]:
     if not made.casts:
         raise EmptyOutput("the teacher returned no cast: neither a mesh nor Gaussians")
     try:
-        casts = tuple(kind_of(cast).as_stored(cast) for cast in made.casts)
-        figures = [kind_of(cast).check(cast) for cast in casts]
-        for cast in casts:
+        stored = tuple(kind_of(cast).as_stored(cast) for cast in made.casts)
+        figures = [kind_of(cast).check(cast) for cast in stored]
+        for cast in stored:
             kind_of(cast).check_frame(cast)
     except EmptyOutput as error:
         raise EmptyOutput(f"the teacher's {error}") from error
     for name, array in made.latents.items():
         if array.dtype.kind not in "biuf" or array.size == 0 or not np.isfinite(array).all():
             raise EmptyOutput(f"the teacher's {name} are empty, no numbers, or not finite")
-    return replace(made, casts=casts), {**figures[0], **made.quality}
+    return replace(made, casts=stored), {**figures[0], **made.quality}
 
 
 def files_of(made: TeacherOutput) -> dict[str, bytes]:
     """What was made, as files; latents.npz holds arrays only (no pickle)."""
     files: dict[str, bytes] = {}
     for cast in made.casts:
-        files |= kind_of(cast).to_files(cast)
+        files |= casts.files_of(cast)
     if made.latents:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, **made.latents)

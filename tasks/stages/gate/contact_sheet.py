@@ -1,6 +1,6 @@
 """The gate's pictures on one sheet, to look at before anything is trained: the first items of a run, or the worst.
 
-Each item's compared views lie above the teacher's mesh from the same cameras; rejected ones are framed and say why.
+Each item's compared views lie above the teacher's cast from the same cameras; rejected ones are framed and say why.
 """
 
 from __future__ import annotations

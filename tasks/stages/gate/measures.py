@@ -1,4 +1,4 @@
-"""One item's figures and its picture: the teacher's mesh beside the views that it was made from, and the truth."""
+"""One item's figures and its picture: the teacher's cast beside the views that it was made from, and the truth."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from models.cameras import NAMED_AZIMUTHS_DEG, Camera, orbit_camera
+from models.casts import MESH, stored_kinds
 from models.errors import BadInput
-from models.geometry import ByteArray, Mesh, coarsened, face_areas, weld
-from models.meshfiles import read_glb
+from models.geometry import ByteArray, Mesh, face_areas, weld
 from models.metrics import Protocol, Surface
 from models.metrics.flips import FLIPS, cropped_anew, find_alike
 from models.metrics.images import brightness, masks, on_ground, psnr_db
@@ -23,11 +23,11 @@ from models.metrics.points import match
 from models.metrics.silhouettes import longest_side_ratio, overlaps
 from models.metrics.solids import area_to_hull, outward_share
 from models.metrics.viewpoints import fits
-from models.rendering import Platform, render
 from models.topology import components, is_watertight
 from models.views import decode_rgba
 from tasks.engine.stage import Item, Json
-from tasks.stages.gate import CAMERAS, FIGURES, MESH, VIEW, compared_views, has_cameras, has_truth
+from tasks.stages.gate import CAMERAS, FIGURES, TRUTH, VIEW, compared_views, has_cameras, has_truth
+from tasks.stages.gate.judged import Draw, Judged, find_judged, seen_through
 from tasks.stages.gate.verdict import GateParams
 
 TILE_PX = 128
@@ -44,9 +44,9 @@ LENSES = ((2.7, 40.0), (5.0, 21.0))
 ELEVATIONS_DEG, STEP_DEG, NEAR_DEG = (-10.0, 10.0, 30.0, 50.0), 15.0, (-10.0, -5.0, 0.0, 5.0, 10.0)
 """First all round the object at these elevations, then by these angles about the best of them."""
 SEARCH_PX = 96
-OUTLINE_CELL, NUM_MEASURED = 1 / 64, 4
-"""The search takes a mesh coarsened to this, under a pixel at SEARCH_PX; so many of its best places are measured with
-the mesh itself. With 140,000 triangles that takes 4 s of CPU, not 11; the overlap found is at most .006 lower."""
+NUM_MEASURED = 4
+"""The search takes a coarsened mesh; so many of its best places are measured with the mesh itself. With 140,000
+triangles that takes 4 s of CPU, not 11; the overlap found is at most .006 lower."""
 ALIKE = 0.03
 """What looks the same from two sides, give or take so much overlap, is looked at from the side that its name says."""
 
@@ -87,57 +87,61 @@ class _Seen:
 
 
 def measure(item: Item, params: GateParams) -> Measured:
-    """Raises BadInput for files that are no mesh or image, Unavailable without GL."""
-    glb = item.read("teach", MESH)
-    mesh = Mesh.from_glb(glb)
+    """Raises BadInput for files that are no cast or image, EmptyOutput for a cast that cannot be drawn from where the
+    views were taken, Unavailable without GL."""
     seen = _read_views(item, params)
-    coloured = has_colours(glb)
+    size_px = seen.size_px if seen else TILE_PX
+    around = tuple(orbit_camera(turn, 10.0, *LENSES[0], size_px) for turn in NAMED_AZIMUTHS_DEG.values())
+    judged = find_judged(item, (seen and seen.cameras) or around, size_px, params.platform)
     facts: dict[str, Json] = {
         "views": list(seen.names) if seen else [],
         "cameras": seen is not None and seen.cameras is not None,
-        "colours": coloured,
+        "colours": judged.coloured,
         "truth": has_truth(item.records),
     }
-    quality = dict.fromkeys(FIGURES) | _mesh_figures(mesh)
-    if seen is None:
-        cameras = tuple(orbit_camera(turn, 10.0, *LENSES[0], TILE_PX) for turn in NAMED_AZIMUTHS_DEG.values())
-        rows = [render(glb, cameras, TILE_PX, platform=params.platform).rgba_VHW4]
+    if judged.kind != MESH:
+        facts |= {"judged": judged.kind, "kinds": list(stored_kinds(item.names("teach")))}
+    quality: dict[str, Json] = dict.fromkeys((*FIGURES, "watertight"))
+    if judged.surface is not None:
+        quality |= _mesh_figures(judged.surface)
+    rows = [seen.rgba_VSS4] if seen else []
+    if judged.kind is None:
+        rows = rows or [np.zeros((1, TILE_PX, TILE_PX, 4), np.uint8)]
+    elif seen is None:
+        rows.append(judged.draw(around, TILE_PX))
     elif seen.cameras is None:
-        places, quality["best_view_iou"] = find_viewpoint(glb, seen.names, masks(seen.rgba_VSS4), params.platform)
+        places, quality["best_view_iou"] = find_viewpoint(judged, seen.names, masks(seen.rgba_VSS4))
         facts["viewpoint"] = places[0]._asdict()
-        cameras = tuple(orbit_camera(*place, seen.size_px) for place in places)
-        rows = [seen.rgba_VSS4, render(glb, cameras, seen.size_px, platform=params.platform).rgba_VHW4]
+        rows.append(judged.draw(tuple(orbit_camera(*place, seen.size_px) for place in places), seen.size_px))
     else:
-        drawn, flipped = _render_all_ways(glb, seen.cameras, seen.size_px, params.platform)
-        quality |= _view_figures(drawn, flipped, seen.rgba_VSS4, coloured)
-        rows = [seen.rgba_VSS4, drawn]
-    if facts["truth"]:
-        truth = Mesh.from_glb(item.read("ingest", MESH))
-        against_truth, floor = _truth_figures(mesh, truth, params.num_points)
+        drawn, flipped = _render_all_ways(judged, seen.cameras, seen.size_px)
+        quality |= _view_figures(drawn, flipped, seen.rgba_VSS4, judged.coloured)
+        rows.append(drawn)
+    if facts["truth"] and judged.surface is not None:
+        truth = Mesh.from_glb(item.read("ingest", TRUTH))
+        against_truth, floor = _truth_figures(judged.surface, truth, params.num_points)
         quality |= against_truth
         facts |= {"chamfer_points": params.num_points, "chamfer_floor": round(floor, 6)}
     return Measured({name: _rounded(value) for name, value in quality.items()}, facts, picture(rows))
 
 
-def find_viewpoint(
-    glb: bytes, names: Sequence[str], seen_VSS: npt.NDArray[np.bool_], platform: Platform = "auto"
-) -> tuple[list[Place], float]:
-    """From where the mesh's silhouettes fit those of the views best, and their mean intersection over union there.
+def find_viewpoint(judged: Judged, names: Sequence[str], seen_VSS: npt.NDArray[np.bool_]) -> tuple[list[Place], float]:
+    """From where the cast's silhouettes fit those of the views best, and their mean intersection over union there.
 
     Views named front, left, ... were taken at right angles; where the object's own front is, is not known.
     """
     front = NAMED_AZIMUTHS_DEG.get(names[0], 0.0)
     turns = [NAMED_AZIMUTHS_DEG.get(name, 0.0) - front for name in names]
 
-    def try_all(source: bytes | Mesh, places: Iterable[Place]) -> list[tuple[float, list[Place]]]:
+    def try_all(look: Draw, places: Iterable[Place]) -> list[tuple[float, list[Place]]]:
         candidates = [[place.turned(turn) for turn in turns] for place in places]
         order = {place: index for index, place in enumerate(dict.fromkeys(chain.from_iterable(candidates)))}
         cameras = [orbit_camera(*place, SEARCH_PX) for place in order]
-        drawn_NSS = masks(render(source, cameras, SEARCH_PX, platform=platform).rgba_VHW4)
+        drawn_NSS = masks(seen_through(look, cameras, SEARCH_PX))
         shown_CV = np.array([[order[place] for place in candidate] for candidate in candidates])
         return list(zip(fits(seen_VSS, drawn_NSS, shown_CV).tolist(), candidates, strict=True))
 
-    outline = _outline(glb)
+    outline = judged.outline()
     around = np.arange(0, 360, STEP_DEG).tolist()
     coarse = try_all(outline, (Place(turn, rise, *LENSES[0]) for rise in ELEVATIONS_DEG for turn in around))
     highest = max(iou for iou, _ in coarse)
@@ -146,19 +150,8 @@ def find_viewpoint(
     near = [start.turned(turn, rise) for rise in NEAR_DEG for turn in NEAR_DEG]
     lenses = [place._replace(distance=far, fov_deg=fov) for far, fov in LENSES for place in near]
     best = sorted(try_all(outline, lenses), reverse=True)[:NUM_MEASURED]
-    iou, places = max(try_all(glb, [places[0] for _, places in best]))
+    iou, places = max(try_all(judged.look, [places[0] for _, places in best]))
     return places, iou
-
-
-def _outline(glb: bytes) -> bytes | Mesh:
-    """What is searched with: fewer triangles, where no texture may cut holes into them."""
-    mesh = Mesh.from_glb(glb)
-    return glb if mesh.colours_N4 is None else coarsened(mesh, OUTLINE_CELL)
-
-
-def has_colours(glb: bytes) -> bool:
-    """Whether the mesh brings colours or a texture; without, a render's colours are the renderer's."""
-    return any(part.texture is not None or part.colours_N4 is not None for part in read_glb(glb))
 
 
 def picture(rows: Sequence[ByteArray]) -> bytes:
@@ -194,16 +187,19 @@ def _read_views(item: Item, params: GateParams) -> _Seen | None:
     return _Seen(names, np.stack(images), cameras)
 
 
-def _render_all_ways(
-    glb: bytes, cameras: Sequence[Camera], size_px: int, platform: Platform
-) -> tuple[ByteArray, list[ByteArray]]:
-    """The mesh as the V cameras see it, and as the first of them would see it flipped in each way; in one rendering."""
+def _render_all_ways(judged: Judged, cameras: Sequence[Camera], size_px: int) -> tuple[ByteArray, list[ByteArray]]:
+    """The cast as the V cameras see it, and as the first of them would see it flipped in each way; in one rendering.
+
+    What can be drawn from the cameras alone is not flipped.
+    """
     ways = [[flip.camera(camera, size_px) for camera in cameras[:MOST_FLIPPED]] for flip in FLIPS]
     drawn = list(cameras)
     for camera in chain.from_iterable(ways):
         if find_alike(camera, drawn) is None:
             drawn.append(camera)
-    rendered_NSS4 = render(glb, drawn, size_px, platform=platform).rgba_VHW4
+    rendered_NSS4 = judged.look(drawn, size_px)
+    if rendered_NSS4 is None:
+        return judged.draw(cameras, size_px), []
 
     def seen_by(camera: Camera) -> ByteArray:
         index = find_alike(camera, drawn)

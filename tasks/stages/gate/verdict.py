@@ -42,7 +42,8 @@ MOST_REASONS = 3
 
 
 class GateParams(Block):
-    """The `gate` block. A limit of null is not applied, nor is one whose figure an item lacks.
+    """The `gate` block. A limit of null is not applied, nor is one whose figure an item lacks: what cannot be measured
+    at all is accepted, and counted as unmeasured.
 
     The defaults let pass what a usable teacher makes and stop what is plainly wrong: another object, one stretched,
     mirrored, turned away, shattered, crumpled, inside out, nearly black. "Measured" below is the range over the visual
@@ -126,7 +127,7 @@ def _failed(limit: str, ask: Json, quality: Mapping[str, Json]) -> Iterator[str]
     """In words, how the figures fail one limit: min_X and max_X bound the figure X."""
     side, _, figure = limit.partition("_")
     if limit == "require_watertight":
-        if not quality["watertight"]:
+        if quality.get("watertight") is False:
             yield "not watertight"
     elif limit == "brightness_range":
         yield from _outside("brightness_ratio", quality, low=ask[0], high=ask[1])
@@ -150,10 +151,12 @@ def _outside(
 
 @dataclass(frozen=True)
 class Tally:
-    """The verdicts over a collection. rejected: the reasons by item id, in the order of ids."""
+    """The verdicts over a collection. rejected: the reasons by item id. unmeasured: ids of accepted items that have no
+    figure. Both in the order of ids."""
 
     total: int
     rejected: Mapping[str, list[Reason]]
+    unmeasured: tuple[str, ...] = ()
 
     @property
     def accepted(self) -> int:
@@ -161,7 +164,7 @@ class Tally:
 
     @property
     def share(self) -> float | None:
-        """Accepted items over all that were measured; None without any."""
+        """Accepted items over all that the gate was shown; None without any."""
         return self.accepted / self.total if self.total else None
 
     def by_limit(self) -> Counter[str]:
@@ -171,12 +174,19 @@ class Tally:
 
 def tally(records: Iterable[Record], params: GateParams) -> Tally:
     """The verdict on every record of the gate."""
-    total, rejected = 0, {}
+    total, rejected, unmeasured = 0, {}, []
     for record in records:
         total += 1
-        if reasons := verdict(record.quality, params):
+        if is_unmeasured(record):
+            unmeasured.append(record.id)
+        elif reasons := verdict(record.quality, params):
             rejected[record.id] = reasons
-    return Tally(total, dict(sorted(rejected.items())))
+    return Tally(total, dict(sorted(rejected.items())), tuple(sorted(unmeasured)))
+
+
+def is_unmeasured(record: Record) -> bool:
+    """Whether the gate could measure nothing of what the teacher stored."""
+    return record.facts.get("judged", "mesh") is None
 
 
 def worst_first(records: Mapping[str, Record], params: GateParams) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from models import plugins
+from models.casts import MESH, mesh, stored_kinds
 from models.errors import BadInput
 from models.geometry import ByteArray
 from models.metric import Metric
@@ -17,8 +18,8 @@ from tasks.stages.report.figures import method, metrics
 from tasks.stages.report.markup import Html, heads, table, tag
 
 SOURCES = {"truth": "ingest", "teacher": "teach"}
-"""The stages whose meshes are shown, with their textures, by method."""
-MESH = "mesh.glb"
+"""The stages whose casts are shown, meshes with their textures, by method."""
+NOT_DRAWN = "it has no pictures from these sides"
 MOST_METRICS = 3
 
 
@@ -160,24 +161,36 @@ class Gallery:
         return dict(zip(drawn, strips.fitted(list(drawn.values())), strict=True)), absent
 
     def _source_turn(self, item_id: str, name: str) -> ByteArray:
-        """A turn around a mesh that was not made here, with its textures. Raises LookupError: why there is none."""
+        """A turn around what was not made here: a mesh with its textures, else the first cast that can be drawn.
+
+        Raises LookupError: why there is none.
+        """
         upstream = self.upstreams[SOURCES[name]]
         record = upstream.records.get(item_id)
-        if record is None or MESH not in record.files:
-            raise LookupError(self._why_absent(item_id, SOURCES[name]))
-        return strips.turntable(upstream.read(item_id, MESH), self.strip_views, self.strip_size_px)
+        kinds = stored_kinds(record.files) if record else {}
+        if MESH in kinds:
+            return strips.turntable(upstream.read(item_id, mesh.FILE), self.strip_views, self.strip_size_px)
+        for kind, files in kinds.items():
+            drawn = self._drawn(kind, {file: upstream.read(item_id, file) for file in files})
+            if drawn is not None:
+                return drawn
+        raise LookupError(NOT_DRAWN if kinds else self._why_absent(item_id, SOURCES[name]))
 
     def _cast_turn(self, item: Evaluated, name: str) -> ByteArray:
-        """A turn around a cast, as its kind draws it. Raises LookupError where it cannot be drawn from all sides."""
+        """A turn around a cast. Raises LookupError where it cannot be drawn from all sides."""
+        record = item.records[name]
+        files = {file: self.upstreams["evaluate"].read(record.id, file) for file in record.files}
+        if (drawn := self._drawn(record.facts["kind"], files)) is None:
+            raise LookupError(NOT_DRAWN)
+        return drawn
+
+    def _drawn(self, kind_name: str, files: Mapping[str, bytes]) -> ByteArray | None:
+        """A turn around a stored cast, as its kind draws it."""
         from models.rendering import turntable_cameras
 
-        record = item.records[name]
-        kind = plugins.load("casts", record.facts["kind"])
-        cast = kind.from_files({file: self.upstreams["evaluate"].read(record.id, file) for file in record.files})
+        kind = plugins.load("casts", kind_name)
         cameras = turntable_cameras(self.strip_views, self.strip_size_px)
-        drawn: ByteArray | None = kind.rendering(cast, cameras, self.strip_size_px)
-        if drawn is None:
-            raise LookupError("it has no pictures from these sides")
+        drawn: ByteArray | None = kind.rendering(kind.from_files(files), cameras, self.strip_size_px)
         return drawn
 
     def _facts(self, item_id: str) -> Mapping[str, Json]:

@@ -10,7 +10,7 @@ from models.views import decode_rgba
 from tasks.collections.records import Record
 from tasks.engine.stage import Upstream
 from tasks.stages.gate import FIGURES, PICTURE
-from tasks.stages.gate.verdict import GateParams, Tally, label_of, tally, verdict, worst_first
+from tasks.stages.gate.verdict import GateParams, Tally, is_unmeasured, label_of, tally, verdict, worst_first
 from tasks.stages.report import strips
 from tasks.stages.report.charts import short
 from tasks.stages.report.markup import Html, heads, table, tag
@@ -44,8 +44,8 @@ def section(upstreams: Mapping[str, Upstream], limits: GateParams, num_items: in
     shown = worst_first(gate.records, limits)[:num_items]
     cards = [_card(gate, item_id, limits, label_of(ingested, item_id)) for item_id in shown]
     note = (
-        "Each teacher’s mesh is rendered from the cameras of the views it was made from. Above, the views; below, the "
-        "mesh: from the same cameras, or, for photos, from where its silhouette fits best. Only accepted items are "
+        "What the teacher made is drawn from the cameras of the views it was made from. Above, the views; below, the "
+        "cast: from the same cameras, or, for photos, from where its silhouette fits best. Only accepted items are "
         "trained and validated on; the test items are all evaluated."
     )
     return tag(
@@ -63,9 +63,10 @@ def section(upstreams: Mapping[str, Upstream], limits: GateParams, num_items: in
 
 def _headline(judged: Tally, limits: GateParams) -> str:
     share = judged.share or 0.0
+    unmeasured = f" {len(judged.unmeasured)} of these could not be measured." if judged.unmeasured else ""
     return (
         f"{judged.accepted} of {judged.total} of the teacher’s outputs are accepted ({share:.0%}); training asks for "
-        f"{limits.min_accepted_share:.0%}."
+        f"{limits.min_accepted_share:.0%}.{unmeasured}"
     )
 
 
@@ -100,8 +101,10 @@ def _card(gate: Upstream, item_id: str, limits: GateParams, label: str) -> Html:
     reasons = [reason.text for reason in verdict(record.quality, limits)]
     why = tag("span", {"class": "why why-worst" if reasons else "why"}, "rejected" if reasons else "accepted")
     figures = [f"{TITLES[name]} {short(value)}" for name in ON_CARDS if (value := record.quality.get(name)) is not None]
-    if not record.facts["cameras"]:
-        figures.append("its cameras are unknown: the mesh is shown as it fits best")
+    if is_unmeasured(record):
+        figures = [f"not measured: its {', '.join(record.facts['kinds'])} have no surface and cannot be drawn"]
+    elif not record.facts["cameras"]:
+        figures.append("its cameras are unknown: the cast is shown as it fits best")
     return tag(
         "article",
         {"class": "card"},
@@ -116,5 +119,5 @@ def _picture(gate: Upstream, item_id: str, label: str) -> Html:
         uri = strips.data_uri(decode_rgba(gate.read(item_id, PICTURE)))
     except BadInput as error:
         return tag("div", {"class": "stage absent"}, tag("span", {}, str(error)))
-    alternative = f"views of {label} above, renders of the teacher’s mesh below"
+    alternative = f"views of {label} above, the teacher’s cast below"
     return tag("div", {"class": "stage"}, tag("img", {"src": uri, "alt": alternative}))

@@ -12,16 +12,8 @@ import yaml
 from tasks.collections.records import Record
 from tasks.engine.planning import StageRecipe
 from tasks.engine.stage import Upstream
+from tasks.stages.licences import LICENCES
 from tasks.stages.report.markup import Html, heads, table, tag
-
-LICENCES = (
-    ("ingest", "source", "licence"),
-    ("matte", "matte", "licence"),
-    ("features", "encoder", "encoder_licence"),
-    ("features", "depth", "depth_licence"),
-    ("teach", "teacher", "licence"),
-)
-"""(stage, fact that names the thing, fact that holds its licence)."""
 
 
 def package_version() -> str:

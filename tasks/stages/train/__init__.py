@@ -60,8 +60,8 @@ class Train(Stage):
     Quality: val_METRIC of the best validation (none without validation items), selected_by (the metric that decided),
     val_is_proxy (it stands in for want of truth), num_steps, num_parameters, num_train, num_val, num_without_truth and
     num_reduced (of the training items: those without truth, and those whose teacher ran at reduced quality). Facts:
-    student, settings (what is in its key), items (ids of all that it was trained and validated on), and of a warm start
-    warm_from (sha256 of the weights) and warm_epochs.
+    student, settings (what is in its key), items (ids of all that it was trained and validated on), licences (of what
+    it learned from), and of a warm start warm_from (sha256 of the weights) and warm_epochs.
     """
 
     name = "train"

@@ -11,6 +11,7 @@ from models.errors import BadInput
 from models.students import Spec
 from models.trained import WEIGHTS, describe, to_files
 from tasks.engine.stage import Context, Item, Json, Output, Upstream
+from tasks.stages.licences import learned_from
 from tasks.stages.prepare import preparation
 from tasks.stages.students import Choice, choice
 from tasks.stages.train import EPOCHS, HISTORY, is_gated, sources_of
@@ -39,6 +40,7 @@ def train_student(item: Item, context: Context) -> Output:
         "student": plan.chosen.block.student,
         "settings": context.payload(item.id)["settings"],
         "items": [source.id for source in plan.sources.chosen],
+        "licences": learned_from(plan.chosen.needs, (source.records for source in plan.sources.chosen)),
         **(plan.start.to_json() if plan.start else {}),
     }
     files = to_files(result.state, plan.description(context)) | _history_files(result)

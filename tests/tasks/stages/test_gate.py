@@ -15,6 +15,7 @@ import trimesh
 from PIL import Image
 
 from models.cameras import orbit_camera
+from models.gaussians import splats_on
 from models.geometry import Mesh
 from models.metrics.images import MAX_PSNR_DB, masks
 from models.rendering import render
@@ -30,6 +31,7 @@ from tasks.engine.runner import run_stage
 from tasks.engine.stage import Context, Output
 from tasks.params import Params
 from tasks.stages.gate import FIGURES, Gate, contact_sheet
+from tasks.stages.gate.judged import of_mesh
 from tasks.stages.gate.measures import find_viewpoint
 from tasks.stages.gate.verdict import GateParams, Tally, tally, verdict, worst_first
 from tasks.stages.report import gate as report_gate
@@ -216,7 +218,7 @@ def test_the_viewpoint_of_a_photo_is_found_and_another_object_is_rejected(tmp_pa
     shoe, rod = shoe_glb(), trimesh.creation.box((0.05, 1, 0.05)).export(file_type="glb")
     camera = orbit_camera(130, 30, 2.2, 30, SIZE_PX)
     photo = render(shoe, [camera], SIZE_PX).rgba_VHW4
-    places, iou = find_viewpoint(shoe, ["front"], masks(photo))
+    places, iou = find_viewpoint(of_mesh(shoe), ["front"], masks(photo))
     assert iou > 0.9
     assert tuple(places[0][:2]) == pytest.approx((130, 30), abs=10)
     views = {"view.front.png": encode_png(photo[0])}
@@ -230,8 +232,8 @@ def test_of_sides_that_look_nearly_alike_it_is_the_named_one() -> None:
     knob = trimesh.creation.icosphere(subdivisions=2, radius=0.03).apply_translation([-0.2, 0.3, 0.4])
     glb = trimesh.util.concatenate([box, knob]).export(file_type="glb")
     seen = masks(render(glb, [orbit_camera(270, 10, 2.7, 40, SIZE_PX)], SIZE_PX).rgba_VHW4)
-    assert find_viewpoint(glb, ["left"], seen)[0][0].azimuth_deg == pytest.approx(90, abs=10)
-    assert find_viewpoint(glb, ["right"], seen)[0][0].azimuth_deg == pytest.approx(270, abs=10)
+    assert find_viewpoint(of_mesh(glb), ["left"], seen)[0][0].azimuth_deg == pytest.approx(90, abs=10)
+    assert find_viewpoint(of_mesh(glb), ["right"], seen)[0][0].azimuth_deg == pytest.approx(270, abs=10)
 
 
 def test_a_fine_mesh_is_searched_with_few_triangles_and_measured_with_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,8 +248,8 @@ def test_a_fine_mesh_is_searched_with_few_triangles_and_measured_with_all(monkey
         searched.extend([triangles] * len(cameras))
         return render(source, cameras, size_px, **options)
 
-    monkeypatch.setattr("tasks.stages.gate.measures.render", counting)
-    _, iou = find_viewpoint(mesh.to_glb(), ["front"], photo)
+    monkeypatch.setattr("tasks.stages.gate.judged.render", counting)
+    _, iou = find_viewpoint(of_mesh(mesh.to_glb()), ["front"], photo)
     assert iou > 0.93
     assert searched[-1] == len(mesh.faces_F3)
     assert searched.count(len(mesh.faces_F3)) == 4
@@ -258,10 +260,10 @@ def test_named_photos_are_seen_from_sides_at_right_angles(tmp_path: Path) -> Non
     shoe = shoe_glb()
     cameras = [orbit_camera(azimuth, 10, 2.2, 30, SIZE_PX) for azimuth in (40, 130)]
     front, left = render(shoe, cameras, SIZE_PX).rgba_VHW4
-    places, iou = find_viewpoint(shoe, ["front", "left"], masks(np.stack([front, left])))
+    places, iou = find_viewpoint(of_mesh(shoe), ["front", "left"], masks(np.stack([front, left])))
     assert iou > 0.9
     assert [azimuth for azimuth, *_ in places] == pytest.approx([40, 130], abs=10)
-    assert find_viewpoint(shoe, ["left", "front"], masks(np.stack([front, left])))[1] < iou - 0.1
+    assert find_viewpoint(of_mesh(shoe), ["left", "front"], masks(np.stack([front, left])))[1] < iou - 0.1
 
 
 def test_black_views_have_no_brightness_to_compare_with(tmp_path: Path) -> None:
@@ -413,7 +415,11 @@ def test_it_reads_the_mesh_the_chosen_views_their_cameras_and_the_truth() -> Non
     assert Gate().skip(records, params) is None
     none_of_them = Params({"gate": {"views": ["top"]}})
     assert Gate().reads(records, none_of_them)[1] == ("matte", "view.back.png")
-    assert Gate().skip({"teach": make_record({"gaussians.ply": b"g"})}, params) == "the teacher made no mesh of it"
+    without = {**records, "teach": make_record({"gaussians.ply": b"g", "size.json": b"s", "latents.npz": b"l"})}
+    assert [name for stage, name in Gate().reads(without, params) if stage == "teach"] == ["gaussians.ply"]
+    assert Gate().skip(without, params) is None
+    of_no_kind = {"teach": make_record({"latents.npz": b"l"})}
+    assert "of no kind known here; install the package" in (Gate().skip(of_no_kind, params) or "")
 
 
 def gate_records(*qualities: dict[str, Any]) -> dict[str, tuple[Record, dict[str, bytes]]]:
@@ -640,3 +646,83 @@ def test_the_page_shows_the_share_the_limits_and_the_worst_items(tmp_path: Path)
     assert "max_chamfer" not in section
     nothing = make_context(tmp_path, upstreams={"ingest": {}, "gate": {}}).upstreams
     assert "No output of the teacher has been measured" in report_gate.section(nothing, limits, 3)
+
+
+@cache
+def splats() -> bytes:
+    """Gaussians on the truth."""
+    up_N3 = np.tile(np.array([0.0, 1.0, 0.0]), (len(TRUTH.vertices_N3), 1))
+    return splats_on(TRUTH, up_N3, up_N3.astype(np.float32), 40, np.random.default_rng(0)).to_ply()
+
+
+def gated_splats(folder: Path, **views: Any) -> Output:
+    item = make_item(
+        {
+            "teach": {"gaussians.ply": splats()},
+            "matte": views or inputs(),
+            "ingest": {"mesh.glb": TRUTH.to_glb()},
+        },
+        facts={"ingest": {"has_truth": True, "label": "ball"}},
+    )
+    return start(Gate(), folder, {"gate": {"num_points": 2_000}})(item)
+
+
+NOT_FLIPPED = {"silhouette_iou", "side_ratio", "psnr_db", "brightness_ratio"}
+OF_VIEWS = NOT_FLIPPED | {"flipped_iou_gain", "flipped_psnr_gain_db"}
+
+
+def known(quality: Any) -> dict[str, Any]:
+    return {name: value for name, value in quality.items() if value is not None}
+
+
+def draw_truth(cast: Any, cameras: Any, size_px: int) -> Any:
+    """As Gaussians that look just like the truth would be drawn."""
+    return render(TRUTH, cameras, size_px).rgba_VHW4
+
+
+def test_a_kind_that_can_be_drawn_has_the_figures_of_the_views(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.casts.gaussians.rendering", draw_truth)
+    output, of_mesh_ = gated_splats(tmp_path), gated(tmp_path, TRUTH)
+    assert known(output.quality) == {name: of_mesh_.quality[name] for name in OF_VIEWS}
+    assert {name: output.facts[name] for name in ("judged", "kinds", "colours")} == {
+        "judged": "gaussians",
+        "kinds": ["gaussians"],
+        "colours": True,
+    }
+    assert output.files == of_mesh_.files
+    photo = render(TRUTH, [orbit_camera(0, 12, 2.7, 40, SIZE_PX)], SIZE_PX).rgba_VHW4[0]
+    unposed = gated_splats(tmp_path, **{"view.front.png": encode_png(photo)})
+    assert unposed.quality["best_view_iou"] > 0.9
+
+
+def test_a_kind_that_has_a_surface_has_all_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.casts.gaussians.surface", lambda cast: TRUTH)
+    output, of_mesh_ = gated_splats(tmp_path), gated(tmp_path, TRUTH)
+    assert output.quality["chamfer"] == pytest.approx(of_mesh_.quality["chamfer"], abs=1e-4)
+    assert known(output.quality).keys() == known(of_mesh_.quality).keys()
+    assert limits_failed(output.quality) == set()
+
+
+def test_what_is_drawn_from_the_given_cameras_alone_is_not_flipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(cast: Any, cameras: Any, size_px: int) -> Any:
+        return draw_truth(cast, cameras, size_px) if len(cameras) <= len(VIEWS) else None
+
+    monkeypatch.setattr("models.casts.gaussians.rendering", draw)
+    assert known(gated_splats(tmp_path).quality).keys() == NOT_FLIPPED
+
+
+def test_a_mesh_is_judged_before_all_else_and_its_record_does_not_say_so(tmp_path: Path) -> None:
+    assert {"judged", "kinds"}.isdisjoint(gated(tmp_path, TRUTH).facts)
+
+
+def test_what_cannot_be_measured_is_accepted_and_counted(tmp_path: Path) -> None:
+    output = gated_splats(tmp_path)
+    assert set(output.quality.values()) == {None}
+    assert set(output.quality) == {*FIGURES, "watertight"}
+    record = make_record(dict(output.files), item_id="item-9", quality=output.quality, facts=output.facts)
+    strict = GateParams(require_watertight=True, min_silhouette_iou=1)
+    assert tally([record], strict) == Tally(1, {}, ("item-9",))
+    assert Gate().remark(record, Params({})).startswith("accepted unmeasured")
+    assert gated_splats(tmp_path, **{"crops.json": b"{}"}).files["gate.png"], "without views, too"

@@ -21,7 +21,7 @@ from models.views import encode_png
 from tasks.collections.records import FileEntry, Record
 from tasks.engine.stage import Context, Item, Output
 from tasks.params import Params
-from tasks.stages.teach import Teach, accept, item_seed, read_views
+from tasks.stages.teach import Teach, accept, files_of, item_seed, read_views
 
 RADIUS, SIZE_PX, DISTANCE = 0.4, 64, 2.7
 NAMES = ("back", "front", "left", "right", "ring_00", "ring_01")
@@ -106,6 +106,18 @@ def test_views_that_the_teacher_can_do_nothing_with_are_skipped_with_the_reason_
 
 def test_the_chosen_teacher_enters_the_key():
     assert Teach().plugins(PARAMS) == {"teachers": "visual_hull"}
+
+
+def test_features_are_read_for_a_teacher_that_wants_them_alone():
+    assert Teach().upstreams_of(PARAMS) == ("matte", "ingest")
+    wanting = Params({"teach": {"teacher": "student"}, "teachers": {"student": {"path": "x"}}})
+    assert Teach().upstreams_of(wanting) == ("matte", "ingest", "features")
+
+
+def test_a_kind_whose_files_no_record_could_tell_apart_is_a_mistake(monkeypatch):
+    monkeypatch.setattr("models.casts.mesh.to_files", lambda cast: {"shape.glb": b""})
+    with pytest.raises(TypeError, match=r"files of the kind mesh are named mesh\.SOMETHING, not shape\.glb"):
+        files_of(TeacherOutput((ball(),)))
 
 
 def test_named_views_come_first():
