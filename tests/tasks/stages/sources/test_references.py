@@ -10,7 +10,7 @@ from models.normalise import normalise
 from tasks.collections.files import file_sha256
 from tasks.stages.sources import Found
 from tasks.stages.sources import _references as references
-from tasks.stages.sources._references import References, SideFiles
+from tasks.stages.sources._references import ReferredFiles, SideFiles
 from tasks.stages.sources.folder import Params, find, load
 
 CASES = Path(__file__).parents[4].parent / "shared" / "cases"
@@ -31,11 +31,11 @@ def write(tmp_path: Path) -> Write:
     return write
 
 
-def of(tmp_path: Path, name: str) -> References:
+def of(tmp_path: Path, name: str) -> ReferredFiles:
     return SideFiles(tmp_path).of(tmp_path / name)
 
 
-def names(tmp_path: Path, found: References) -> dict[str, str]:
+def names(tmp_path: Path, found: ReferredFiles) -> dict[str, str]:
     """Side files by the name that refers to them, relative to the folder."""
     return {name: str(path.relative_to(tmp_path)) for name, path in found.files.items()}
 
