@@ -107,7 +107,7 @@ def open_session(path: Path, machine: Machine) -> Any:
 
 @contextmanager
 def opening(path: Path) -> Iterator[None]:
-    """Raises Unavailable for an absent file, and in place of what onnxruntime raises inside for an unusable one."""
+    """Raises Unavailable for an absent file, and instead of what onnxruntime raises inside for an unusable one."""
     from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
     if not path.is_file():

@@ -9,7 +9,7 @@ _PAGES = (b"<!doctype html", b"<html", b"<error>")
 
 
 def stand_in(data: bytes) -> str | None:
-    """What the bytes are in place of a mesh or an image, and what to do; None where they may be one."""
+    """What the bytes are instead of a mesh or an image, and what to do; None where they may be one."""
     head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if head.startswith(_LFS):
         return "a Git LFS pointer, not the file: run `git lfs pull` where it came from, and copy it again"

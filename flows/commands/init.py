@@ -14,7 +14,7 @@ from tasks.scaffold import Generated, create
 
 def init(
     folder: Annotated[Path, typer.Argument(help="The folder to make a workspace.")] = HERE,
-    generated: Annotated[Generated | None, typer.Option(help="Of generated objects in place of an inbox.")] = None,
+    generated: Annotated[Generated | None, typer.Option(help="Of generated objects instead of an inbox.")] = None,
     count: Annotated[int, typer.Option(min=1, help="How many objects are generated.")] = 128,
     dvc: Annotated[bool, typer.Option(help="Make it a DVC repository too.")] = True,
 ) -> None:

@@ -12,7 +12,7 @@ from tasks.versions import check_versions
 from tasks.workspace import Workspace
 
 WorkspaceOption = Annotated[Path, typer.Option("--workspace", "-w", help="The workspace, or a folder inside it.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON in place of a table.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 SetOption = Annotated[list[str], typer.Option("--set", help="Change a parameter: block.name=value. Repeatable.")]
 HERE = Path()
 NONE: list[str] = []

@@ -27,7 +27,7 @@ OPAQUE = 128
 
 class Params(Block):
     path: Path | None = Field(None, exclude=True)
-    """The exported model, relative to the workspace. Its digest enters the key, its place does not."""
+    """The exported model, relative to the workspace. Its digest enters the key, its path does not."""
     size_px: int = Field(112, ge=8, le=1024)
     """Side of the stored map."""
     background: int = Field(128, ge=0, le=255)

@@ -19,7 +19,7 @@ from models.params import Block
 
 class Params(Block):
     path: Path | None = Field(None, exclude=True)
-    """The exported model, relative to the workspace. Its digest enters the key, its place does not."""
+    """The exported model, relative to the workspace. Its digest enters the key, its path does not."""
     background: int = Field(0, ge=0, le=255)
     """Grey level the object is composited on; 0 is black, as TRELLIS conditions on it."""
 

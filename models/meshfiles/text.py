@@ -21,7 +21,7 @@ def parsed(text: str) -> npt.NDArray[np.float64] | None:
     if not text.strip():
         return np.zeros(0)
     with warnings.catch_warnings():
-        warnings.simplefilter("error", DeprecationWarning)  # what NumPy before 2.4 says in place of its ValueError
+        warnings.simplefilter("error", DeprecationWarning)  # what NumPy before 2.4 says instead of its ValueError
         try:
             return np.fromstring(text, dtype=np.float64, sep=" ")
         except (ValueError, DeprecationWarning):

@@ -45,7 +45,7 @@ class Job:
     """Where a training runs and what of it stays out of its result.
 
     folder: of its checkpoints. config: what they must agree on to be continued, beside the recipe (JSON). board: a
-    folder for TensorBoard. start: the state of a student to go out from, in place of initial weights and of what
+    folder for TensorBoard. start: the state of a student to go out from, instead of initial weights and of what
     `calibrate` measures. feed: whether examples are resident or streamed. memory_bytes: most that a resident set may
     take, None for half of what is free.
     """

@@ -46,7 +46,7 @@ class Recipe(Block):
     """Of the networks' forward pass; losses and weights are float32. auto: bf16 on CUDA, fp32 on CPU. fp16 scales the
     loss, and leaves out steps whose gradients overflow."""
     gradient_checkpointing: bool = False
-    """Compute parts of the network again in the backward pass in place of keeping them: less memory, a third slower."""
+    """Compute parts of the network again in the backward pass instead of keeping them: less memory, a third slower."""
     num_threads: int = Field(1, ge=1)
     """CPU threads of torch. Fixed here because sums, and so the last bits of a result, depend on it."""
 

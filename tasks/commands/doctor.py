@@ -160,12 +160,12 @@ def _python_on_path() -> Check:
     """dvc.yaml calls `python`; one without lostwax is no fault as long as nobody calls `dvc repro` itself."""
     python = shutil.which("python")
     if python is None:
-        return Check("python of dvc.yaml", True, "none on PATH: use `lostwax repro` in place of `dvc repro`")
+        return Check("python of dvc.yaml", True, "none on PATH: use `lostwax repro` instead of `dvc repro`")
     code = "import lostwax; print(lostwax.ROOT)"
     done = subprocess.run([python, "-P", "-c", code], capture_output=True, text=True, check=False, timeout=60)
     if done.stdout.strip() == str(lostwax.ROOT):
         return Check("python of dvc.yaml", True, python)
-    return Check("python of dvc.yaml", True, f"{python}, another one: use `lostwax repro` in place of `dvc repro`")
+    return Check("python of dvc.yaml", True, f"{python}, another one: use `lostwax repro` instead of `dvc repro`")
 
 
 def _shards(workspace: Workspace, stage: str) -> Check:

@@ -82,7 +82,7 @@ def open_student(workspace: Workspace, name: str) -> dict[str, bytes]:
 
 
 def export_student(workspace: Workspace, name: str, folder: Path) -> list[Path]:
-    """Write student.safetensors and student.json, with the licences of what it learned from, to a folder, in place of
+    """Write student.safetensors and student.json, with the licences of what it learned from, to a folder, instead of
     those that are there; returns their paths. name and errors: see `open_student`."""
     record = _find(workspace, name)
     files = with_licences(_read(workspace, record, name), record.facts.get("licences", ()))

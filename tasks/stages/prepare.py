@@ -55,7 +55,7 @@ def _leaves(value: Mapping[str, Json], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def prepared_as(kept: Mapping[str, Any], params: Params) -> Params:
-    """`params` with what `preparation` kept in place of what they say now. Raises ValueError."""
+    """`params` with what `preparation` kept instead of what they say now. Raises ValueError."""
     raw = dict(params.raw)
     for block in ("matte", "features"):
         raw[block] = {**(raw.get(block) or {}), **kept[block]}

@@ -33,7 +33,7 @@ class Params(Block):
     model: str = "u2netp"
     """A model that rembg publishes, or `dis_custom` / `u2net_custom` for the file at `path`."""
     path: Path | None = Field(None, exclude=True)
-    """The ONNX file of a custom model, relative to the workspace. Its digest enters the key, its place does not."""
+    """The ONNX file of a custom model, relative to the workspace. Its digest enters the key, its path does not."""
     download: bool = Field(True, exclude=True)
     """Fetch a published model on the first opaque photo where it is not on this machine. Not in the key."""
     accept_non_commercial: bool = Field(False, exclude=True)

@@ -130,7 +130,7 @@ def places(name: str) -> tuple[Path, Path]:
 
 
 def _expanded(path: str | Path) -> Path:
-    """With the home folder in place of ~; as it is for a user who has none."""
+    """With the home folder instead of ~; as it is for a user who has none."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises there, and rembg does not
 
 

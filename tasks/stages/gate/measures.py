@@ -32,7 +32,7 @@ from tasks.stages.gate.verdict import GateParams
 
 TILE_PX = 128
 NUM_COLOURS = 96
-"""Of the picture: 15 KB in place of 80."""
+"""Of the picture: 15 KB instead of 80."""
 SEED = 0
 """Of the samples of surfaces; the truth's are taken with it, all others with the next."""
 MOST_FLIPPED = 2
@@ -51,7 +51,7 @@ ALIKE = 0.03
 """What looks the same from two sides, give or take so much overlap, is looked at from the side that its name says."""
 
 
-class Place(NamedTuple):
+class Viewpoint(NamedTuple):
     """Of a camera; see `orbit_camera`."""
 
     azimuth_deg: float
@@ -59,7 +59,7 @@ class Place(NamedTuple):
     distance: float
     fov_deg: float
 
-    def turned(self, azimuth_deg: float, elevation_deg: float = 0.0) -> Place:
+    def turned(self, azimuth_deg: float, elevation_deg: float = 0.0) -> Viewpoint:
         azimuth = (self.azimuth_deg + azimuth_deg) % 360
         return self._replace(azimuth_deg=azimuth, elevation_deg=self.elevation_deg + elevation_deg)
 
@@ -125,7 +125,9 @@ def measure(item: Item, params: GateParams) -> Measured:
     return Measured({name: _rounded(value) for name, value in quality.items()}, facts, picture(rows))
 
 
-def find_viewpoint(judged: Judged, names: Sequence[str], seen_VSS: npt.NDArray[np.bool_]) -> tuple[list[Place], float]:
+def find_viewpoint(
+    judged: Judged, names: Sequence[str], seen_VSS: npt.NDArray[np.bool_]
+) -> tuple[list[Viewpoint], float]:
     """From where the cast's silhouettes fit those of the views best, and their mean intersection over union there.
 
     Views named front, left, ... were taken at right angles; where the object's own front is, is not known.
@@ -133,25 +135,25 @@ def find_viewpoint(judged: Judged, names: Sequence[str], seen_VSS: npt.NDArray[n
     front = NAMED_AZIMUTHS_DEG.get(names[0], 0.0)
     turns = [NAMED_AZIMUTHS_DEG.get(name, 0.0) - front for name in names]
 
-    def try_all(look: Draw, places: Iterable[Place]) -> list[tuple[float, list[Place]]]:
-        candidates = [[place.turned(turn) for turn in turns] for place in places]
-        order = {place: index for index, place in enumerate(dict.fromkeys(chain.from_iterable(candidates)))}
-        cameras = [orbit_camera(*place, SEARCH_PX) for place in order]
+    def try_all(look: Draw, viewpoints: Iterable[Viewpoint]) -> list[tuple[float, list[Viewpoint]]]:
+        candidates = [[viewpoint.turned(turn) for turn in turns] for viewpoint in viewpoints]
+        order = {viewpoint: index for index, viewpoint in enumerate(dict.fromkeys(chain.from_iterable(candidates)))}
+        cameras = [orbit_camera(*viewpoint, SEARCH_PX) for viewpoint in order]
         drawn_NSS = masks(seen_through(look, cameras, SEARCH_PX))
-        shown_CV = np.array([[order[place] for place in candidate] for candidate in candidates])
+        shown_CV = np.array([[order[viewpoint] for viewpoint in candidate] for candidate in candidates])
         return list(zip(fits(seen_VSS, drawn_NSS, shown_CV).tolist(), candidates, strict=True))
 
     outline = judged.outline()
     around = np.arange(0, 360, STEP_DEG).tolist()
-    coarse = try_all(outline, (Place(turn, rise, *LENSES[0]) for rise in ELEVATIONS_DEG for turn in around))
+    coarse = try_all(outline, (Viewpoint(turn, rise, *LENSES[0]) for rise in ELEVATIONS_DEG for turn in around))
     highest = max(iou for iou, _ in coarse)
-    close = [places for iou, places in coarse if iou >= highest - ALIKE]
-    start = min(close, key=lambda places: abs((places[0].azimuth_deg - front + 180) % 360 - 180))[0]
+    close = [viewpoints for iou, viewpoints in coarse if iou >= highest - ALIKE]
+    start = min(close, key=lambda viewpoints: abs((viewpoints[0].azimuth_deg - front + 180) % 360 - 180))[0]
     near = [start.turned(turn, rise) for rise in NEAR_DEG for turn in NEAR_DEG]
-    lenses = [place._replace(distance=far, fov_deg=fov) for far, fov in LENSES for place in near]
+    lenses = [viewpoint._replace(distance=far, fov_deg=fov) for far, fov in LENSES for viewpoint in near]
     best = sorted(try_all(outline, lenses), reverse=True)[:NUM_MEASURED]
-    iou, places = max(try_all(judged.look, [places[0] for _, places in best]))
-    return places, iou
+    iou, viewpoints = max(try_all(judged.look, [viewpoints[0] for _, viewpoints in best]))
+    return viewpoints, iou
 
 
 def picture(rows: Sequence[ByteArray]) -> bytes:
