@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import resource
 import subprocess
 import sys
 import tempfile
@@ -37,6 +39,7 @@ LOSTWAX = str(Path(sys.executable).parent / "lostwax")
 STAGES = ("ingest", "views", "matte", "features", "teach", "gate", "fields")
 NEEDS = (TOKENS, VIEWS, FIELD, TRUTH, TEACHER)
 REAL = Path("../shared/data")
+SECONDS = "cpu_seconds.json"
 NOTHING = {"chamfer": 0.5, "iou": 0.0}
 """What a method scores that casts nothing."""
 
@@ -82,8 +85,17 @@ def prepared(folder: Path, name: str, count: int) -> Workspace:
             raw["views"]["size_px"] = raw["matte"]["size_px"] = 256
         workspace.params_file.write_text(yaml.safe_dump(raw, sort_keys=False))
     for stage in STAGES:
+        before = _seconds_of_children()
         subprocess.run([sys.executable, "-P", "-m", "tasks", stage], cwd=folder, check=True, stdout=sys.stderr)
+        _note_seconds(folder, stage, _seconds_of_children() - before)
     return workspace
+
+
+def stage_seconds(workspace: Workspace) -> dict[str, float]:
+    """CPU seconds of each stage's first run to its end, its workers' and their start included."""
+    path = workspace.root / SECONDS
+    found: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
+    return found
 
 
 def read_subjects(workspace: Workspace) -> list[Subject]:
@@ -141,6 +153,17 @@ def score(cast: Callable[[Subject], Mesh], subject: Subject, truth: Surface) -> 
     milliseconds = 1e3 * (time.perf_counter() - started)
     figures = compare(mesh, truth)
     return {"chamfer": figures.chamfer, "iou": figures.iou, "ms": milliseconds}
+
+
+def _seconds_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _note_seconds(folder: Path, stage: str, seconds: float) -> None:
+    """Later runs find everything done: the first one tells."""
+    noted = {stage: seconds, **stage_seconds(Workspace(folder))}
+    (folder / SECONDS).write_text(json.dumps(noted, indent=1) + "\n")
 
 
 def stored(subject: Subject) -> StoredItem:
