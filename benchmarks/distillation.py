@@ -98,8 +98,8 @@ CANDIDATES: Candidates = {
         "without": _at_rates({"alpha": "none"}, 1e-3, 2e-3, 4e-3, 8e-3),
     },
     "field": {
-        "with": _at_rates({"teacher": True}, 1e-3, 2e-3, 4e-3),
-        "without": _at_rates({"teacher": False}, 1e-3, 2e-3, 4e-3),
+        "with": _at_rates({"teacher": True}, 2e-3, 4e-3, 8e-3),
+        "without": _at_rates({"teacher": False}, 2e-3, 4e-3, 8e-3),
     },
 }
 
