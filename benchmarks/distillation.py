@@ -28,38 +28,18 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.subjects import (
-    NEEDS,
-    Subject,
-    Trained,
-    as_mesh,
-    common_spec,
-    prepared,
-    read_subjects,
-    score,
-    stage_seconds,
-    stored,
-    trained,
-)
-from models.fields import HALF_SIDE, Field, measure
-from models.fields.colours import SurfaceColours
+from benchmarks.lessons import SHARE, Lesson, Material, lesson_of, read_material
+from benchmarks.subjects import Subject, Trained, as_mesh, prepared, score, trained
 from models.metrics import Protocol, Surface
 from models.metrics.intervals import ratio_interval
-from models.needs import FIELD, TEACHER, TOKENS, TRUTH, VIEWS, InHand
+from models.needs import TEACHER, TRUTH
 from models.student import Student
-from models.students import Ask, Spec
+from models.students import Ask
 from models.training.recipe import Recipe
-from models.training.sampler import steps_per_epoch
-from tasks.params import load_params
-from tasks.stages.gate.verdict import verdict
-from tasks.workspace import Workspace
 
 log = logging.getLogger("distillation")
 
 NUM_GENERATED = 96
-SHARE = 0.1
-FEWEST = 4
-"""Items with truth, at least."""
 EPOCHS = {"mesh_deform": 6, "field": 12}
 """Of the arm with a teacher: what the whole run has time for. A step of mesh_deform takes four times as long."""
 PARAMS: Mapping[str, Mapping[str, Any]] = {"mesh_deform": {"validation_points": 2_000}, "field": {}}
@@ -105,27 +85,6 @@ CANDIDATES: Candidates = {
 
 
 @dataclass(frozen=True)
-class Taught:
-    """What the teacher made of a training item, as a field; CPU seconds of its mesh (teach, gate) and of the field."""
-
-    field: Field
-    mesh_s: float
-    field_s: float
-
-
-@dataclass(frozen=True)
-class Material:
-    """Subjects by split, read, with everything that is known of them; `Lesson` hides what is not to be."""
-
-    training: Sequence[Subject]
-    validation: Sequence[Subject]
-    test: Sequence[Subject]
-    spec: Spec
-    taught: Mapping[str, Taught]
-    """By the training items' ids."""
-
-
-@dataclass(frozen=True)
 class Plan:
     """epochs: of the arm with a teacher, None for `EPOCHS`; the other takes as many steps. clock: counts the seconds of
     trainings."""
@@ -135,22 +94,6 @@ class Plan:
     share: float = SHARE
     candidates: Candidates = field(default_factory=lambda: CANDIDATES)
     clock: Callable[[], float] = time.process_time
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """What an arm learns from, and the seconds that the teacher took for it."""
-
-    items: Sequence[InHand]
-    teacher_s: float
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return steps_per_epoch(len(self.items), Recipe().batch_size)
-
-    def epochs_of(self, steps: float) -> int:
-        """Whole epochs that come closest to so many steps."""
-        return max(1, round(steps / self.steps_per_epoch))
 
 
 @dataclass(frozen=True)
@@ -221,33 +164,6 @@ def main() -> None:
         print(json.dumps(figures))
 
 
-def read_material(workspace: Workspace) -> Material:
-    """Training items are those whose mesh by the teacher the gate accepts; nothing is left out of the test."""
-    params = load_params(workspace.params_file)
-    gate, subjects = params.stage("gate"), read_subjects(workspace)
-    spec = common_spec(subjects, params)
-    training = [
-        subject
-        for subject in subjects
-        if subject.split == "train" and not verdict(stored(subject).records["gate"].quality, gate)
-    ]
-    used = stage_seconds(workspace)
-    mesh_s = (used["teach"] + used["gate"]) / len(subjects)
-    training = [subject.in_hand() for subject in training]
-    validation, test = ([one.in_hand() for one in subjects if one.split == split] for split in ("val", "test"))
-    log.info("%d items to learn from, %d to validate on, %d to be tested on", len(training), len(validation), len(test))
-    taught = {one.item.id: taught_field(one, spec[FIELD], mesh_s) for one in training}
-    return Material(training, validation, test, spec, taught)
-
-
-def taught_field(subject: Subject, form: Mapping[str, Any], mesh_s: float) -> Taught:
-    """The field of the teacher's mesh. form: resolution and truncation, those of the true fields."""
-    mesh, started = subject.item(TEACHER), time.process_time()
-    cells = form["truncation"] * form["resolution"] / (2 * HALF_SIDE)
-    measured = measure(mesh, SurfaceColours.of_mesh(mesh), resolution=form["resolution"], truncation_cells=cells)
-    return Taught(measured.field, mesh_s, time.process_time() - started)
-
-
 def compared(name: str, material: Material, plan: Plan) -> dict[str, Any]:
     """Both arms of a student: the search, the figures on the test items and the steps that it took."""
     truths = {subject.label: Surface(subject.item(TRUTH), PROTOCOL) for subject in material.test}
@@ -272,14 +188,14 @@ def compared(name: str, material: Material, plan: Plan) -> dict[str, Any]:
 
 def searched(name: str, arm: str, material: Material, plan: Plan) -> list[Run]:
     """A run of every candidate with the first seed."""
-    lesson = lesson_of(name, arm, material, plan, seed=0)
+    lesson = lesson_of(name, arm, material, plan.share, seed=0)
     steps = num_steps(name, material, plan)
     return [fitted(name, lesson, setting, steps, 0, material, plan) for setting in plan.candidates[name][arm]]
 
 
 def again(name: str, arm: str, material: Material, plan: Plan, chosen: Run, seed: int) -> Run:
     """The chosen setting with another seed: other items have truth."""
-    lesson = lesson_of(name, arm, material, plan, seed)
+    lesson = lesson_of(name, arm, material, plan.share, seed)
     return fitted(name, lesson, chosen.setting, num_steps(name, material, plan), seed, material, plan)
 
 
@@ -292,42 +208,7 @@ def longer(name: str, material: Material, plan: Plan, runs: Mapping[str, Run]) -
 
 def num_steps(name: str, material: Material, plan: Plan) -> int:
     """Of either arm."""
-    return (plan.epochs or EPOCHS[name]) * steps_of_all(material)
-
-
-def steps_of_all(material: Material) -> int:
-    """Steps of an epoch over all items: every arm is validated as often."""
-    return steps_per_epoch(len(material.training), Recipe().batch_size)
-
-
-def lesson_of(name: str, arm: str, material: Material, plan: Plan, seed: int) -> Lesson:
-    """What the arm may know: of items whose truth is hidden, nothing that was made of it."""
-    known = ids_with_truth(material.training, plan.share, seed)
-    if arm == "without":
-        return Lesson([_in_hand(one) for one in material.training if one.item.id in known], 0.0)
-    items, seconds = [], 0.0
-    for subject in material.training:
-        taught = material.taught[subject.item.id]
-        if subject.item.id in known:
-            items.append(_in_hand(subject))
-            seconds += taught.mesh_s if name == "mesh_deform" else 0.0  # it learns from both where there are both
-        else:
-            items.append(without_truth(_in_hand(subject), taught.field))
-            seconds += taught.mesh_s + (taught.field_s if name == "field" else 0.0)
-    return Lesson(items, seconds)
-
-
-def ids_with_truth(training: Sequence[Subject], share: float, seed: int) -> set[str]:
-    """The items whose truth is known: others for every seed."""
-    ids = sorted(subject.item.id for subject in training)
-    count = min(len(ids), max(FEWEST, round(share * len(ids))))
-    return {ids[place] for place in np.random.default_rng(seed).choice(len(ids), count, replace=False)}
-
-
-def without_truth(item: InHand, teachers: Field) -> InHand:
-    """The item with the teacher's field in place of the true one, and without a true mesh."""
-    shown = {need: item.values[need] for need in (TOKENS, VIEWS, TEACHER)}
-    return InHand(item.id, {**shown, FIELD: teachers}, NEEDS)
+    return (plan.epochs or EPOCHS[name]) * material.steps_per_epoch
 
 
 def fitted(name: str, lesson: Lesson, setting: Setting, steps: float, seed: int, material: Material, plan: Plan) -> Run:
@@ -336,7 +217,7 @@ def fitted(name: str, lesson: Lesson, setting: Setting, steps: float, seed: int,
         seed=seed,
         epochs=lesson.epochs_of(steps),
         learning_rate=setting.learning_rate,
-        validate_every_epochs=lesson.epochs_of(steps_of_all(material)),
+        validate_every_epochs=lesson.epochs_of(material.steps_per_epoch),
         checkpoint_every_steps=1_000_000,
     )
     learned = trained(
@@ -426,11 +307,6 @@ def _race(runs: Mapping[str, Run]) -> dict[str, Any]:
         reached = {other: runs[other].reaches(error) for other in runs if other != method}
         found[method] = {"best": error, "at_step": step, "reached_by": reached}
     return found
-
-
-def _in_hand(subject: Subject) -> InHand:
-    assert isinstance(subject.item, InHand), "it was read"
-    return subject.item
 
 
 def _mean(scores: Scores) -> float:

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks.distillation import Material, Plan, Setting, Taught, compared, ids_with_truth, lesson_of
+from benchmarks.distillation import Plan, Setting, compared
+from benchmarks.lessons import Material, Taught, ids_with_truth, lesson_of
 from benchmarks.subjects import NEEDS, Subject
 from models import plugins
 from models.needs import FIELD, TEACHER, TRUTH, InHand
@@ -82,7 +83,7 @@ def examples(name: str, arm: str, material: Material) -> list[Example]:
     plugin = plugins.load("students", name)
     params = PLAN.candidates[name][arm][0].params
     student = plugin.create(plugin.Params(**params), material.spec, seed=0)
-    return [student.example(item) for item in lesson_of(name, arm, material, PLAN, seed=0).items]
+    return [student.example(item) for item in lesson_of(name, arm, material, SHARE, seed=0).items]
 
 
 def are_equal(some: list[Example], others: list[Example]) -> bool:
@@ -105,7 +106,7 @@ def test_an_arm_reads_known_truth_and_no_hidden_one(material: Material, name: st
 
 @pytest.mark.parametrize(("name", "teacher_s"), [("mesh_deform", 12 * MESH_S), ("field", 8 * (MESH_S + FIELD_S))])
 def test_the_teacher_costs_what_the_student_learns_from(material: Material, name: str, teacher_s: float) -> None:
-    lessons = {arm: lesson_of(name, arm, material, PLAN, seed=0) for arm in ("with", "without")}
+    lessons = {arm: lesson_of(name, arm, material, SHARE, seed=0) for arm in ("with", "without")}
     assert {arm: len(lesson.items) for arm, lesson in lessons.items()} == {"with": 12, "without": 4}
     assert {arm: lesson.teacher_s for arm, lesson in lessons.items()} == {"with": teacher_s, "without": 0}
 
