@@ -1,4 +1,4 @@
-"""What the arms of `benchmarks.distillation` may know: items with their truth, others with the teacher's shape alone."""
+"""What the arms of `benchmarks.distillation` may know: items with truth, others with the teacher's shape alone."""
 
 from __future__ import annotations
 
