@@ -17,6 +17,7 @@ COMMANDS = {
     "chamfer": ["benchmarks.chamfer"],
     "views_128": ["benchmarks.views", "--size", "128"],
     "views_256": ["benchmarks.views", "--size", "256"],
+    "distillation": ["benchmarks.distillation"],
     "blind_student": ["benchmarks.blind_student", "--workspace", "demo"],
 }
 

@@ -16,53 +16,43 @@ import argparse
 import json
 import logging
 import re
-import subprocess
-import sys
-import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from benchmarks.blind_student import Blinded
-from models import plugins
+from benchmarks.subjects import (
+    NOTHING,
+    Subject,
+    as_mesh,
+    common_spec,
+    prepared,
+    read_subjects,
+    score,
+    trained,
+)
 from models.baselines.ellipsoid import fit_ellipsoid
 from models.baselines.nearest import FeatureIndex
-from models.errors import EmptyOutput
 from models.geometry import Mesh
-from models.metrics import Protocol, Surface, compare
+from models.metrics import Protocol, Surface
 from models.metrics.intervals import ratio_interval
-from models.needs import FIELD, TEACHER, TOKENS, TRUTH, VIEWS, InHand
-from models.student import Student
+from models.needs import TOKENS, TRUTH, VIEWS
 from models.students import Ask, Spec
-from models.training.engine import Job, train
-from models.training.feeds import Listed
 from models.training.recipe import Recipe
-from models.training.weights import load_trained
-from tasks.engine.worker import open_upstream
-from tasks.params import Params, load_params
-from tasks.stages import catalog
-from tasks.stages.catalog import StoredItem
+from tasks.params import load_params
 from tasks.workspace import Workspace
 
 log = logging.getLogger("students")
 
-LOSTWAX = str(Path(sys.executable).parent / "lostwax")
-STAGES = ("ingest", "views", "matte", "features", "teach", "gate", "fields")
-NEEDS = (TOKENS, VIEWS, FIELD, TRUTH, TEACHER)
-REAL = Path("../shared/data")
 NUM_GENERATED = 96
 FOLDS = 5
 """Real classes are held out in so many groups: no object is measured by a student that saw its class."""
 OPAQUE = 128
 METHODS = ("field", "mesh_deform", "blind", "nearest", "ellipsoid")
-NOTHING = {"chamfer": 0.5, "iou": 0.0}
-"""What a method scores that casts nothing."""
 
 REAL_CLASSES = {
     "shoe": "shoes/",
@@ -78,22 +68,6 @@ REAL_CLASSES = {
     "lamp": "lamp|candle",
 }
 """Patterns of labels, the first that fits; what fits none is a class of its own."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """An object, with what is known of it."""
-
-    item: StoredItem | InHand
-    label: str
-    split: str
-    generated: bool
-
-    @property
-    def real_class(self) -> str:
-        """Of a real object."""
-        found = (name for name, pattern in REAL_CLASSES.items() if re.search(pattern, self.label, re.IGNORECASE))
-        return next(found, self.label)
 
 
 @dataclass(frozen=True)
@@ -138,43 +112,6 @@ def main() -> None:
         print(json.dumps(figures))
 
 
-def prepared(folder: Path, name: str, count: int) -> Workspace:
-    """A workspace whose stages up to fields are done."""
-    workspace = Workspace(folder)
-    if not workspace.params_file.is_file():
-        subprocess.run([LOSTWAX, "init", str(folder)], check=True, stdout=sys.stderr)
-        raw = yaml.safe_load(workspace.params_file.read_text())
-        generated = {"source": "generated", "shape": "eyeglasses" if name == "eyeglasses" else "shoe", "count": count}
-        sources: list[dict[str, Any]] = [generated]
-        if name == "real":
-            sources.insert(0, {"source": "folder", "include": ["*.glb"]})
-        raw["ingest"] |= {"sources": sources, "split": {"val": 0.1, "test": 0.22}}
-        raw["fields"] = {**(raw.get("fields") or {}), "when": "always"}
-        if name == "real":
-            raw["ingest"]["inbox"] = str(REAL.resolve())
-        if name == "eyeglasses":
-            raw["views"]["size_px"] = raw["matte"]["size_px"] = 256
-        workspace.params_file.write_text(yaml.safe_dump(raw, sort_keys=False))
-    for stage in STAGES:
-        subprocess.run([sys.executable, "-P", "-m", "tasks", stage], cwd=folder, check=True, stdout=sys.stderr)
-    return workspace
-
-
-def read_subjects(workspace: Workspace) -> list[Subject]:
-    """All items of the workspace that have what both students learn from."""
-    params = load_params(workspace.params_file)
-    upstreams = {name: open_upstream(workspace, name) for name in (*catalog.all_stages(), "gate")}
-    read, subjects = catalog.reader(upstreams), []
-    for item_id, ingested in sorted(upstreams["ingest"].records.items()):
-        records = catalog.records_of(item_id, upstreams)
-        if catalog.lacks(NEEDS, records, params):
-            continue
-        facts = ingested.facts
-        item = StoredItem(item_id, records, NEEDS, params, read)
-        subjects.append(Subject(item, facts["label"], facts["split"], facts["source"] == "generated"))
-    return subjects
-
-
 def held_out(subjects: Sequence[Subject]) -> Iterator[Trial]:
     """The splits as they are; what would be validated on is left out, so that all methods know the same."""
     yield Trial(
@@ -188,15 +125,21 @@ def class_by_class(subjects: Sequence[Subject]) -> Iterator[Trial]:
     real = [subject for subject in subjects if not subject.generated]
     fold_of: dict[str, int] = {}
     load = [0] * FOLDS
-    sizes = Counter(subject.real_class for subject in real)
+    sizes = Counter(real_class(subject) for subject in real)
     for name, size in sorted(sizes.items(), key=lambda entry: (-entry[1], entry[0])):
         fold_of[name] = load.index(min(load))
         load[fold_of[name]] += size
     for fold in range(FOLDS):
-        test = [subject for subject in real if fold_of[subject.real_class] == fold]
+        test = [subject for subject in real if fold_of[real_class(subject)] == fold]
         if test:
             left_out = {subject.item.id for subject in test}
             yield Trial([subject for subject in subjects if subject.item.id not in left_out], test)
+
+
+def real_class(subject: Subject) -> str:
+    """Of a real object."""
+    found = (name for name, pattern in REAL_CLASSES.items() if re.search(pattern, subject.label, re.IGNORECASE))
+    return next(found, subject.label)
 
 
 TRIALS: Mapping[str, Callable[[Sequence[Subject]], Iterator[Trial]]] = {
@@ -211,10 +154,10 @@ def measured(trials: Sequence[Trial], workspace: Workspace, budget: Budget) -> S
     scores: Scores = {method: {} for method in METHODS}
     params = load_params(workspace.params_file)
     for trial in trials:
-        spec = common_spec(trial, params)
+        spec = common_spec((*trial.training, *trial.test), params)
         casts = methods_of(trial, spec, budget)
         for subject in trial.test:
-            read = replace(subject, item=_in_hand(subject.item))
+            read = subject.in_hand()
             truth = Surface(read.item(TRUTH), Protocol())
             for method, cast in casts.items():
                 scores[method][subject.label] = score(cast, read, truth)
@@ -225,14 +168,15 @@ def measured(trials: Sequence[Trial], workspace: Workspace, budget: Budget) -> S
 
 def methods_of(trial: Trial, spec: Spec, budget: Budget) -> dict[str, Callable[[Subject], Mesh]]:
     """Methods that have learned what there is to learn."""
-    field, seconds = trained("field", trial.training, spec, budget.epochs, budget.seed)
-    _, seconds_an_epoch = trained("mesh_deform", trial.training, spec, 1, budget.seed)
-    epochs = max(1, round(seconds / seconds_an_epoch))
-    deform, deform_seconds = trained("mesh_deform", trial.training, spec, epochs, budget.seed)
-    log.info("field %.0f s, mesh_deform %.0f s in %d epochs", seconds, deform_seconds, epochs)
-    shown = trial.training[0].item
-    blinded = [Blinded(subject.item, shown, (TOKENS, VIEWS)) for subject in trial.training]
-    blind, _ = trained("field", blinded, spec, budget.epochs, budget.seed)
+    items = [subject.item for subject in trial.training]
+    recipe = Recipe(seed=budget.seed, epochs=budget.epochs)
+    field = trained("field", items, spec, recipe)
+    an_epoch = trained("mesh_deform", items, spec, recipe.model_copy(update={"epochs": 1}))
+    epochs = max(1, round(field.seconds / an_epoch.seconds))
+    deform = trained("mesh_deform", items, spec, recipe.model_copy(update={"epochs": epochs}))
+    log.info("field %.0f s, mesh_deform %.0f s in %d epochs", field.seconds, deform.seconds, epochs)
+    shown = items[0]
+    blind = trained("field", [Blinded(item, shown, (TOKENS, VIEWS)) for item in items], spec, recipe)
     index = FeatureIndex.build((subject.item.id, subject.item(TOKENS)) for subject in trial.training)
     by_id = {subject.item.id: subject for subject in trial.training}
 
@@ -242,46 +186,12 @@ def methods_of(trial: Trial, spec: Spec, budget: Budget) -> dict[str, Callable[[
         return by_id[found].item(TRUTH)
 
     return {
-        "field": lambda subject: _mesh(field.predict(subject.item, Ask())),
-        "mesh_deform": lambda subject: _mesh(deform.predict(subject.item, Ask())),
-        "blind": lambda subject: _mesh(blind.predict(Blinded(subject.item, shown, (TOKENS, VIEWS)), Ask())),
+        "field": lambda subject: as_mesh(field.student.predict(subject.item, Ask())),
+        "mesh_deform": lambda subject: as_mesh(deform.student.predict(subject.item, Ask())),
+        "blind": lambda subject: as_mesh(blind.student.predict(Blinded(subject.item, shown, (TOKENS, VIEWS)), Ask())),
         "nearest": nearest,
         "ellipsoid": _ellipsoid,
     }
-
-
-def trained(name: str, subjects: Sequence[Any], spec: Spec, epochs: int, seed: int) -> tuple[Student, float]:
-    """A student of the preset tiny, and the CPU seconds that its training took."""
-    plugin = plugins.load("students", name)
-    student: Student = plugin.create(plugin.Params(), spec, seed=seed)
-    items = [subject.item if isinstance(subject, Subject) else subject for subject in subjects]
-    recipe = Recipe(seed=seed, epochs=epochs)
-    started = time.process_time()
-    with tempfile.TemporaryDirectory() as folder:
-        state = train(student, Listed(items, student.example), None, recipe, Job(Path(folder), feed="resident")).state
-    seconds = time.process_time() - started
-    load_trained(student, state)
-    return student, seconds
-
-
-def common_spec(trial: Trial, params: Params) -> Spec:
-    """What the items have in common."""
-    records = [_stored(subject).records for subject in (*trial.training, *trial.test)]
-    forms = {need.name: catalog.form_of(need, records, params) for need in NEEDS}
-    return Spec({name: form for name, form in forms.items() if form is not None})
-
-
-def score(cast: Callable[[Subject], Mesh], subject: Subject, truth: Surface) -> Mapping[str, float]:
-    """Chamfer, IoU and milliseconds; a method that casts nothing scores as badly as can be."""
-    started = time.perf_counter()
-    try:
-        mesh = cast(subject)
-    except EmptyOutput as error:
-        log.info("%s: %s", subject.label, error)
-        return {**NOTHING, "ms": 0.0}
-    milliseconds = 1e3 * (time.perf_counter() - started)
-    figures = compare(mesh, truth)
-    return {"chamfer": figures.chamfer, "iou": figures.iou, "ms": milliseconds}
 
 
 def summarise(by_seed: Sequence[Scores]) -> dict[str, Any]:
@@ -325,24 +235,10 @@ def show(name: str, figures: Mapping[str, Any]) -> None:
     print(f"  a cast of field takes {figures['field_ms_p50']:.0f} ms (p50)")
 
 
-def _stored(subject: Subject) -> StoredItem:
-    assert isinstance(subject.item, StoredItem)
-    return subject.item
-
-
-def _in_hand(item: StoredItem | InHand) -> InHand:
-    return item if isinstance(item, InHand) else item.in_hand()
-
-
 def _ellipsoid(subject: Subject) -> Mesh:
     views = subject.item(VIEWS)
     assert views.cameras is not None
     return fit_ellipsoid(views.rgba_VHW4[..., 3] >= OPAQUE, views.cameras)
-
-
-def _mesh(cast: Any) -> Mesh:
-    assert isinstance(cast, Mesh)
-    return cast
 
 
 if __name__ == "__main__":
