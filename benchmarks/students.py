@@ -171,9 +171,11 @@ def methods_of(trial: Trial, spec: Spec, budget: Budget) -> dict[str, Callable[[
     items = [subject.item for subject in trial.training]
     recipe = Recipe(seed=budget.seed, epochs=budget.epochs)
     field = trained("field", items, spec, recipe)
-    an_epoch = trained("mesh_deform", items, spec, recipe.model_copy(update={"epochs": 1}))
-    epochs = max(1, round(field.seconds / an_epoch.seconds))
-    deform = trained("mesh_deform", items, spec, recipe.model_copy(update={"epochs": epochs}))
+    few, more = 1, 4
+    seconds = [trained("mesh_deform", items, spec, _with_epochs(recipe, num)).seconds for num in (few, more)]
+    an_epoch = (seconds[1] - seconds[0]) / (more - few)  # reading the items and the closed-form start come once
+    epochs = few + max(0, round((field.seconds - seconds[0]) / an_epoch))
+    deform = trained("mesh_deform", items, spec, _with_epochs(recipe, epochs))
     log.info("field %.0f s, mesh_deform %.0f s in %d epochs", field.seconds, deform.seconds, epochs)
     shown = items[0]
     blind = trained("field", [Blinded(item, shown, (TOKENS, VIEWS)) for item in items], spec, recipe)
@@ -192,6 +194,10 @@ def methods_of(trial: Trial, spec: Spec, budget: Budget) -> dict[str, Callable[[
         "nearest": nearest,
         "ellipsoid": _ellipsoid,
     }
+
+
+def _with_epochs(recipe: Recipe, epochs: int) -> Recipe:
+    return recipe.model_copy(update={"epochs": epochs})
 
 
 def summarise(by_seed: Sequence[Scores]) -> dict[str, Any]:
