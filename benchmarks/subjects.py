@@ -23,7 +23,7 @@ from models.metrics import Surface, compare
 from models.needs import FIELD, TEACHER, TOKENS, TRUTH, VIEWS, Given, InHand
 from models.student import Student
 from models.students import Spec
-from models.training.engine import Job, Result, train
+from models.training.engine import Job, TrainingResult, train
 from models.training.feeds import Listed
 from models.training.recipe import Recipe
 from models.training.weights import load_trained
@@ -63,7 +63,7 @@ class Trained:
     """A student that has learned, and the CPU seconds that it took."""
 
     student: Student
-    result: Result
+    result: TrainingResult
     seconds: float
 
 

@@ -8,8 +8,8 @@ A student is one module (or package) here and one block in params.yaml. It has
 
 and where it starts from pretrained weights, `weights(params, workspace) -> Sequence[Path]`. Fields of Params that only
 prediction reads stand in its `USE_ONLY`: they belong to evaluation's keys and not to training's. A student whose
-training runs elsewhere has a `fit(params, spec, training, validation, recipe, job) -> TrainingResult` instead of the engine's
-`train` (`models.training.engine`): same examples, same result.
+training runs elsewhere has a `fit(params, spec, training, validation, recipe, job) -> TrainingResult` instead of the
+engine's `train` (`models.training.engine`): same examples, same result.
 """
 
 from __future__ import annotations
