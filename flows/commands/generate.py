@@ -62,7 +62,7 @@ def _list_students(workspace: Path, as_json: bool) -> None:
 
     found = list_students(Workspace.find(workspace))
     if as_json:
-        print_json([student.to_json() for student in found])
+        print_json({"students": [student.to_json() for student in found]})
         return
     if not found:
         say("no student has been trained; run `lostwax run --until train`")

@@ -45,7 +45,7 @@ def test_it_is_trained_evaluated_and_compared_with_its_variant(workspace):
 
 
 def test_it_is_listed_with_what_sets_it_apart(workspace):
-    listed = json.loads(cli(workspace, "students", "--json").stdout)
+    listed = json.loads(cli(workspace, "students", "--json").stdout)["students"]
     assert [student["names"] for student in listed] == [["train"], ["wide"]]
     assert listed[1]["settings"] == {"students.sizer.width": 16}
     assert "size_error" in listed[0]["evaluated"]
