@@ -28,7 +28,7 @@ def test_code_changes_only_with_a_raised_version_or_a_recorded_same_output(entry
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A copy of the code, which is looked at in place of the real one."""
+    """A copy of the code, which is looked at instead of the real one."""
     for package in closures.PACKAGES:
         shutil.copytree(closures.ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(closures, "ROOT", tmp_path)

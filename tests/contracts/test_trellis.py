@@ -1,6 +1,6 @@
 """TRELLIS through its host process: against a stand-in, and against its own code where $TRELLIS_ROOT names a checkout.
 
-The stand-in (standins/trellis) has TRELLIS's staged interface and its tensors' shapes, and a known object in place of
+The stand-in (standins/trellis) has TRELLIS's staged interface and its tensors' shapes, and a known object instead of
 networks. It is no TRELLIS: that the real code agrees with it is what the `real` cases are for. Those run in
 $TRELLIS_PYTHON (default: this interpreter) with $TRELLIS_WEIGHTS, a folder or a hub id. Without it they make tiny
 random weights for the real networks and replace DINOv2 by a random projection; without CUDA they also lay on the CPU

@@ -16,7 +16,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def release(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, old: str, new: str) -> None:
-    """Another version of the package, whose file `name` says `new` in place of `old`."""
+    """Another version of the package, whose file `name` says `new` instead of `old`."""
     folder.mkdir(exist_ok=True)
     text = template(name).read_text()
     assert old in text

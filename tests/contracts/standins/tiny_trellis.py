@@ -1,6 +1,6 @@
 """Tiny random weights for the real TRELLIS: `PYTHON tiny_trellis.py ROOT FOLDER`, with on_cpu on PYTHONPATH.
 
-Resolution 16 in place of 64; every network is of the class that the published weights are of, in float32.
+Resolution 16 instead of 64; every network is of the class that the published weights are of, in float32.
 """
 
 import importlib

@@ -83,9 +83,9 @@ def test_another_python_on_path_is_no_fault_and_repro_is_advised(
     other.chmod(0o755)
     monkeypatch.setenv("PATH", str(other.parent))
     check = find(examine(workspace.root, verify=False), "python of dvc.yaml")
-    assert (check.ok, check.found) == (True, f"{other}, another one: use `lostwax repro` in place of `dvc repro`")
+    assert (check.ok, check.found) == (True, f"{other}, another one: use `lostwax repro` instead of `dvc repro`")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert _python_on_path().found == "none on PATH: use `lostwax repro` in place of `dvc repro`"
+    assert _python_on_path().found == "none on PATH: use `lostwax repro` instead of `dvc repro`"
 
 
 def test_a_damaged_shard_is_found_by_verify(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""A stand-in for TRELLIS: its staged interface with its tensors' shapes, and a known object in place of networks."""
+"""A stand-in for TRELLIS: its staged interface with its tensors' shapes, and a known object instead of networks."""
