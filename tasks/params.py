@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -220,6 +220,15 @@ def as_mapping(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{where} must be a block of names and values, not {reprlib.repr(value)}")
     return value
+
+
+def by_dotted_name(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value below nested blocks: ("views.size_px", 128)."""
+    for name, inner in value.items():
+        if isinstance(inner, Mapping):
+            yield from by_dotted_name(inner, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", inner
 
 
 def _set(raw: dict[str, Any], override: str) -> KeyPath:

@@ -25,7 +25,7 @@ from tasks.engine.stage import Context, Stage
 from tasks.engine.supervisor import Task
 from tasks.engine.upstreams import UpstreamLines, planning_context
 from tasks.order import load_stage
-from tasks.params import Params
+from tasks.params import Params, by_dotted_name
 from tasks.workspace import Workspace
 
 
@@ -282,7 +282,7 @@ def differences(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> lis
     if before is None:
         return ["made elsewhere, under other params or versions"]
     exchanged = before["plugins"].keys() ^ now["plugins"].keys()
-    old, new = (dict(_leaves(_without(recipe, exchanged))) for recipe in (before, now))
+    old, new = (dict(by_dotted_name(_without(recipe, exchanged))) for recipe in (before, now))
     changed = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     reasons = [f"{name}: {json.dumps(old.get(name))} -> {json.dumps(new.get(name))}" for name in changed]
     return reasons or [f"{name}: {'added' if name in now['plugins'] else 'gone'}" for name in sorted(exchanged)]
@@ -295,14 +295,6 @@ def _without(recipe: Mapping[str, Any], plugins: Set[str]) -> dict[str, Any]:
         for name in plugins & part.keys():
             del part[name]
     return {**recipe, **parts}
-
-
-def _leaves(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for name, inner in value.items():
-        if isinstance(inner, Mapping):
-            yield from _leaves(inner, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", inner
 
 
 def _disk_mb(finished: Finished, num: int, sample: int = 100) -> float | None:

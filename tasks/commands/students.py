@@ -3,7 +3,6 @@ one of them as two files, to be the teacher of another workspace."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from tasks.collections.ledger import Ledger
 from tasks.collections.records import Record, from_line, read_items
 from tasks.collections.summaries import known_metrics
 from tasks.engine.outcome import StageFailed
+from tasks.params import by_dotted_name
 from tasks.stages.evaluate.methods import STUDENT
 from tasks.stages.students import MAIN
 from tasks.workspace import Workspace
@@ -51,13 +51,13 @@ def list_students(workspace: Workspace) -> list[TrainedStudent]:
     """The published ones first, the main one before its variants; then the others, the best validated first."""
     published = read_items(workspace.items_file(STAGE))
     main = published.get(MAIN)
-    base = dict(_leaves(main.facts["settings"])) if main else {}
+    base = dict(by_dotted_name(main.facts["settings"])) if main else {}
     seconds, evaluated = _seconds(workspace), _evaluated(workspace)
     found: dict[str, TrainedStudent] = {}
     for record in _held(workspace):
         weights = record.files[WEIGHTS].sha256
         names = [name for name, one in published.items() if one.files[WEIGHTS].sha256 == weights]
-        own = dict(_leaves(record.facts["settings"]))
+        own = dict(by_dotted_name(record.facts["settings"]))
         changed = [name for name in sorted(own.keys() | base.keys()) if own.get(name) != base.get(name)]
         methods = [STUDENT if name == MAIN else name for name in names]
         found[weights] = TrainedStudent(
@@ -147,14 +147,6 @@ def _evaluated(workspace: Workspace) -> dict[str, Mapping[str, Any]]:
     split = next((name for name in ("test", "val", "train") if name in metrics), None)
     pooled: dict[str, Mapping[str, Any]] = metrics.get(split, {}) if split else {}
     return pooled
-
-
-def _leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, inner in value.items():
-        if isinstance(inner, Mapping):
-            yield from _leaves(inner, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", json.loads(json.dumps(inner))
 
 
 def _order(student: TrainedStudent) -> tuple[bool, bool, float, str]:

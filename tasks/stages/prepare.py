@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from models.needs import DEPTH, TOKENS, VIEWS, InHand, Need, Needs
 from models.onnx import Machine
 from models.views import Views
 from tasks.engine.stage import Json
-from tasks.params import Params
+from tasks.params import Params, by_dotted_name
 from tasks.stages.features import FeatureParams, open_depth, open_encoder
 from tasks.stages.matte import Cutter
 
@@ -41,17 +41,9 @@ def preparation(params: Params, needs: Needs) -> dict[str, Json]:
 
 def unlike(theirs: Mapping[str, Json], here: Mapping[str, Json]) -> list[str]:
     """`features.encoder dct, here dinov2` of all that is set otherwise. Views are not compared: items lack some."""
-    there, ours = dict(_leaves(theirs)), dict(_leaves(here))
+    there, ours = dict(by_dotted_name(theirs)), dict(by_dotted_name(here))
     names = [name for name in there if name in ours and name.rpartition(".")[2] != "views"]
     return [f"{name} {there[name]}, here {ours[name]}" for name in names if there[name] != ours[name]]
-
-
-def _leaves(value: Mapping[str, Json], prefix: str = "") -> Iterator[tuple[str, Json]]:
-    for name, inner in value.items():
-        if isinstance(inner, Mapping):
-            yield from _leaves(inner, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", inner
 
 
 def prepared_as(kept: Mapping[str, Any], params: Params) -> Params:
